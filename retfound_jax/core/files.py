@@ -1,0 +1,63 @@
+"""Files written whole or not at all, and the few readers everybody needs."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from retfound_jax.core.errors import UserError
+
+
+def atomic_write(path: Path | str, data: bytes | str) -> None:
+    """Writes beside the target, syncs, then renames: a reader sees the old file or the new one, never half of either.
+
+    Raises:
+      UserError: the disk is full; the target is untouched.
+    """
+    path = Path(path)
+    raw = data.encode('utf-8') if isinstance(data, str) else data
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f'the disk is full: {path.name} could not be written in {path.parent}; free some space and run again') from error
+        raise
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes JSON with sorted keys (equal values give equal bytes); NaN is refused, since it is not JSON."""
+    atomic_write(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n')
+
+
+def read_json(path: Path | str) -> Any:
+    """Reads JSON.
+
+    Raises:
+      UserError: the file is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as error:
+        raise UserError(f'{path} does not exist') from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} is not valid JSON ({error}); it may be damaged') from error
+
+
+def sha256_file(path: Path | str) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,0 +1,82 @@
+"""Meshes and sharding as data: array letters map to mesh axes, and code never asks how many devices there are.
+
+Letters (see every file that uses them): B batch, D encoder width, M decoder width, F MLP width, N heads, E head width,
+L patches, P pixels of a patch, Y outputs, T the fused q, k, v.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from retfound_jax.core.errors import UsageError
+
+AXES = ('data', 'fsdp', 'tensor')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How many devices stand along each axis; -1 on one axis means all that are left."""
+
+    data: int = -1  # replicas of the parameters
+    fsdp: int = 1  # shards of parameters and optimiser; also splits the batch
+    tensor: int = 1  # shards of heads and MLP width
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardingRules:
+    """Which mesh axis each array letter is split over ('' none). One axis is used once in an array, first letter first."""
+
+    F: str = 'tensor'
+    N: str = 'tensor'
+    D: str = 'fsdp'
+    M: str = 'fsdp'
+
+
+def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None) -> Mesh:
+    """The mesh with axes `data`, `fsdp`, `tensor`.
+
+    Raises:
+      UsageError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [config.data, config.fsdp, config.tensor]
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise UsageError(f'mesh data={sizes[0]} fsdp={sizes[1]} tensor={sizes[2]}: sizes are positive, and at most one is -1')
+    known = math.prod(size for size in sizes if size != -1)
+    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    if math.prod(sizes) != len(devices):
+        raise UsageError(f'mesh data={config.data} fsdp={config.fsdp} tensor={config.tensor} does not fit {len(devices)} devices')
+    axis_types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    if devices == jax.devices():
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=axis_types)
+    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=axis_types)
+
+
+def param_spec(letters: str, shape: tuple[int, ...], *, rules: ShardingRules, mesh: Mesh) -> PartitionSpec:
+    """The partition of one parameter; leading axes beyond the letters (a scanned stack) and axes that do not divide stay whole."""
+    names: list[str | None] = [None] * len(shape)
+    lead = len(shape) - len(letters)
+    if lead < 0:
+        raise ValueError(f'letters "{letters}" are more than the axes of shape {shape}')
+    # Tensor letters first: a matrix 'DF' is split over both axes, and 'DD' over fsdp once.
+    for wanted in ('tensor', 'fsdp', 'data'):
+        for place, letter in enumerate(letters, start=lead):
+            axis = getattr(rules, letter, '')
+            if axis == wanted and names[place] is None and axis not in names and shape[place] % mesh.shape[axis] == 0:
+                names[place] = axis
+    return PartitionSpec(*names)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Batches are split over `data` and `fsdp` on their first axis."""
+    return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
