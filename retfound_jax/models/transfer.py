@@ -1,0 +1,91 @@
+"""Moving an encoder from one model to another: by name, every shape asserted, nothing left over that is not named here."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from retfound_jax.core.errors import UserError
+from retfound_jax.models import positions
+from retfound_jax.models.layers import STACKS
+
+# What a target may keep of its own, and what of a source may go unused. A fixed table has no parameter, so learned
+# positions that a source lacks stay as they start, which is that table.
+MISSING = ('head.*', 'encoder.fc_norm.*', 'encoder.pos_embed')
+UNVISITED = ('head.*', 'encoder.norm.*', 'encoder.fc_norm.*', 'mask_token', 'decoder_*')
+
+
+def flat_names(params: Any) -> dict[str, Any]:
+    """Parameters by dotted name ('encoder.blocks.norm1.scale'), from an `nnx.State` or a plain tree."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """A pytree path as a dotted name, without the '.value' that an nnx.State adds below each parameter."""
+    parts = [getattr(key, 'key', getattr(key, 'idx', None)) for key in path]
+    return '.'.join(str(part) for part in parts if part is not None)
+
+
+def load_encoder(params_target: Any, params_source: Any) -> Any:
+    """`params_target` with its encoder's arrays taken from `params_source`; head and fc_norm stay the target's own.
+
+    Both are trees of a model with an `encoder` (a MAE, a Classifier), scanned or unrolled. Learned positions of another
+    image size are resampled bicubically.
+
+    Raises:
+      UserError: a parameter has another shape, is missing from the source, or would go unused, beyond `MISSING` and
+        `UNVISITED`; the sentence names them.
+    """
+    source = _as_stacks(flat_names(params_source))
+    visited, missing = set(), []
+
+    def take(path: tuple[Any, ...], target: Any) -> Any:
+        name, index = _stacked(path_name(path))
+        if name not in source or _matches(name, ('head.*',)):
+            missing.append(name)
+            return target
+        visited.add(name)
+        value = source[name] if index is None else source[name][index]
+        if name.endswith('pos_embed') and value.shape[0] != target.shape[0]:
+            value = jnp.asarray(positions.resample(np.asarray(value), grid=round((target.shape[0] - 1) ** 0.5)))
+        if value.shape != target.shape:
+            raise UserError(f'{name} is {value.shape} in the weights and {target.shape} in the model; choose the size of the weights')
+        return value.astype(target.dtype)
+
+    params = jax.tree_util.tree_map_with_path(take, params_target)
+    _refuse('lack', [name for name in dict.fromkeys(missing) if not _matches(name, MISSING)])
+    _refuse('hold unknown', [name for name in source if name not in visited and not _matches(name, UNVISITED)])
+    return params
+
+
+def _refuse(what: str, names: list[str]) -> None:
+    if names:
+        more = f' and {len(names) - 5} more' if len(names) > 5 else ''
+        raise UserError(f'the weights {what} {", ".join(names[:5])}{more}; give weights of the same kind and depth of encoder')
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _stacked(name: str) -> tuple[str, int | None]:
+    """A name in an unrolled stack as the stack's name and the index in it."""
+    found = re.fullmatch(rf'(.*?\b(?:{"|".join(STACKS)}))\.(\d+)\.(.*)', name)
+    return (f'{found[1]}.{found[3]}', int(found[2])) if found else (name, None)
+
+
+def _as_stacks(named: dict[str, Any]) -> dict[str, Any]:
+    """Flat parameters with the blocks of each unrolled stack stacked."""
+    out: dict[str, Any] = {}
+    for name, leaf in named.items():
+        stack, index = _stacked(name)
+        if index is None:
+            out[stack] = leaf
+        else:
+            out.setdefault(stack, {})[index] = leaf
+    return {name: jnp.stack([leaf[i] for i in sorted(leaf)]) if isinstance(leaf, dict) else leaf for name, leaf in out.items()}
