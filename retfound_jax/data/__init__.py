@@ -1,0 +1,1 @@
+"""Batches: sources (our datasets, any TFDS dataset, the phantom), transforms and the Grain loader."""
