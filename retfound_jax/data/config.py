@@ -1,0 +1,59 @@
+"""What a batch is made of: which images, which labels, which size, which augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from retfound_jax.core.errors import UsageError
+from retfound_jax.data.phantom.config import PhantomConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the images come from (exactly one of `path`, `tfds_name` and `phantom`) and how they become batches."""
+
+    path: str = ''  # dataset directory written by ingest
+    tfds_name: str = ''  # any TFDS image dataset, such as `my_dataset` or `my_dataset:1.0.0`
+    tfds_dir: str = ''  # where TFDS keeps it; '' for its own default
+    phantom: PhantomConfig | None = None  # drawn on the fly
+    split: str = 'train'
+    labels: tuple[str, ...] = ()  # columns to deliver, labels or demographics such as age and sex; rows that miss all of them are dropped
+    fraction: float = 1.0  # of the patients, chosen by a stable hash (label efficiency)
+    image_size: int = 224  # [px]
+    batch_size: int = 256  # [images], over all hosts
+    augment: Literal['none', 'crop_flip'] = 'crop_flip'  # random resized crop on the host, horizontal flip on the device
+    crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area
+    eval_crop: float | None = None  # side of the central crop; None: 0.875 at 224 px, as in RETFound, and the whole image at other sizes
+    randaugment: float = 0.0  # magnitude of RandAugment (2 layers, deviation 0.5, increasing severity); 0 is off, RETFound has 9
+    random_erasing: float = 0.0  # probability for an image; filled with noise for each pixel
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of each channel on a scale of 0 to 1
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    workers: int = 0  # decoding processes; 0: threads of this process
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def central_share(self) -> float:
+        """`eval_crop` with its default settled."""
+        return self.eval_crop if self.eval_crop is not None else (0.875 if self.image_size == 224 else 1.0)
+
+
+def _check(config: DataConfig) -> None:
+    low, high = config.crop_scale
+    faults = {
+        'fraction': (not 0 < config.fraction <= 1, 'a share above 0 and up to 1'),
+        'image_size': (not 8 <= config.image_size <= 4096, '8 to 4096 px'),
+        'batch_size': (config.batch_size < 1, 'at least 1'),
+        'crop_scale': (not 0 < low <= high <= 1, 'two shares of the area, the smaller first, above 0 and up to 1'),
+        'eval_crop': (config.eval_crop is not None and not 0 < config.eval_crop <= 1, 'a share above 0 and up to 1'),
+        'randaugment': (not 0 <= config.randaugment <= 10, 'a magnitude of 0 to 10'),
+        'random_erasing': (not 0 <= config.random_erasing <= 1, 'a probability of 0 to 1'),
+        'std': (min(config.std) <= 0, 'deviations above 0'),
+        'workers': (config.workers < 0, '0 or more processes'),
+        'labels': (len(set(config.labels)) != len(config.labels), 'each label once'),
+    }
+    for name, (wrong, wanted) in faults.items():
+        if wrong:
+            raise UsageError(f'data.{name} is {getattr(config, name)} and must be {wanted}')

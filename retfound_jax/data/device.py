@@ -1,0 +1,63 @@
+"""What is done to a batch on the device: flip, normalisation, random erasing.
+
+B batch, H W image height and width [px], C channels.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from retfound_jax.data.config import DataConfig
+
+_AREA = (0.02, 1 / 3)  # of the image
+_ASPECT = (0.3, 1 / 0.3)
+_TRIES = 10
+
+
+def prepare(image_BHWC: jax.Array, *, key: jax.Array | None, config: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """uint8 images to normalised ones; with a key also the random flip and erasing.
+
+    Image i draws from `fold_in(key, i)`, i its place in the global batch, so the result is the same on any number of devices.
+
+    Args:
+      image_BHWC: uint8.
+      key: of the step; None for evaluation.
+
+    Returns:
+      [B, H, W, C] of `dtype`; the arithmetic is float32.
+    """
+    scale, shift = 255.0 * jnp.asarray(config.std), 255.0 * jnp.asarray(config.mean)
+    if key is None:
+        return ((image_BHWC.astype(jnp.float32) - shift) / scale).astype(dtype)
+    flips = config.augment != 'none'
+
+    def one(image_HWC: jax.Array, index: jax.Array) -> jax.Array:
+        flip_key, erase_key = jax.random.split(jax.random.fold_in(key, index))
+        if flips:
+            image_HWC = jnp.where(jax.random.bernoulli(flip_key), image_HWC[:, ::-1], image_HWC)
+        image_HWC = (image_HWC.astype(jnp.float32) - shift) / scale
+        return (_erase(image_HWC, key=erase_key, probability=config.random_erasing) if config.random_erasing else image_HWC).astype(dtype)
+
+    return jax.vmap(one)(image_BHWC, jnp.arange(image_BHWC.shape[0]))
+
+
+def _erase(image_HWC: jax.Array, *, key: jax.Array, probability: float) -> jax.Array:
+    """Random erasing in pixel mode (Zhong et al., arXiv 1708.04896): one rectangle of standard normal noise.
+
+    Area and aspect are drawn up to ten times until the rectangle is smaller than the image; all ten are drawn at once here.
+    """
+    height, width, _ = image_HWC.shape
+    area_key, aspect_key, place_key, noise_key, do_key = jax.random.split(key, 5)
+    area = jax.random.uniform(area_key, (_TRIES,), minval=_AREA[0], maxval=_AREA[1]) * (height * width)
+    aspect = jnp.exp(jax.random.uniform(aspect_key, (_TRIES,), minval=jnp.log(_ASPECT[0]), maxval=jnp.log(_ASPECT[1])))
+    tall, wide = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
+    fits = (tall < height) & (wide < width)
+    first = jnp.argmax(fits)
+    tall, wide = tall[first], wide[first]
+    place = jax.random.uniform(place_key, (2,))
+    top, left = jnp.floor(place[0] * (height - tall + 1)), jnp.floor(place[1] * (width - wide + 1))
+    rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
+    inside = (rows >= top) & (rows < top + tall) & (columns >= left) & (columns < left + wide)
+    chosen = inside & fits.any() & jax.random.bernoulli(do_key, probability)
+    return jnp.where(chosen, jax.random.normal(noise_key, image_HWC.shape), image_HWC)
