@@ -12,11 +12,14 @@ import cv2
 import numpy as np
 
 _THUMB = 256  # [px], longer side of the copy that is searched
-_LEVELS = (0.06, 0.10, 0.16, 0.25)  # of the way from the surround's brightness to the picture's bright parts
-_TRIPLES = 400
+_LEVELS = (0.10, 0.06, 0.16, 0.25)  # of the way from the surround's brightness to the picture's bright parts
+_TRIPLES = 200
+_VOTERS = 240  # points that vote on each triple's circle
 _TOLERANCE = 0.012  # of the longer side: farther from the circle is no point of it
+_LENIENCE = 2  # times the tolerance, when a fitted circle is judged: stretched copies make slightly flat circles
 _MIN_AGREE = 0.6  # of the points
-_MIN_ARC = 0.22  # of the full turn, sectors that hold an agreeing point
+_MIN_ARC = 0.12  # of the full turn, sectors that hold an agreeing point, on at least three sides
+_PLAIN = 2.3  # score (of at most 2.5) at which no other threshold is tried
 _MIN_FILLED = 0.85  # of the disc inside the picture, above the threshold
 _MAX_SPILL = 0.03  # of the picture outside the disc, above the threshold
 
@@ -42,23 +45,24 @@ def find(pixels: np.ndarray) -> Fov | None:
     dark, bright = np.percentile(small, 1), np.percentile(small, 90)
     if bright - dark < 8:
         return None
-    found = [fit for level in _LEVELS if (fit := _fit_mask(small > dark + level * (bright - dark)))]
-    if not found:
-        return None
-    return max(found, key=lambda fit: fit[0])[1].scaled(pixels.shape[0] / size[1])
+    best = (0.0, None)
+    for level in _LEVELS:
+        best = max(best, _fit_mask(small > dark + level * (bright - dark)), key=lambda fit: fit[0])
+        if best[0] > _PLAIN:
+            break
+    return best[1] and best[1].scaled(pixels.shape[0] / size[1])
 
 
-def _fit_mask(mask: np.ndarray) -> tuple[float, Fov] | None:
-    """How well a circle explains the mask, and the circle."""
+def _fit_mask(mask: np.ndarray) -> tuple[float, Fov | None]:
+    """How well a circle explains the mask, and the circle; (0, None) where none does."""
     points = _outline(_largest(mask))
-    if len(points) < 24:
-        return None
-    circle = _consensus(points, tolerance=_TOLERANCE * max(mask.shape))
+    tolerance = _TOLERANCE * max(mask.shape)
+    circle = _consensus(points, tolerance=tolerance) if len(points) >= 24 else None
     if circle is None:
-        return None
-    agree = _distance(points, circle) < _TOLERANCE * max(mask.shape)
+        return 0.0, None
+    agree = _distance(points, circle) < _LENIENCE * tolerance
     score = _score(mask, circle, agree=float(agree.mean()), points=points[agree])
-    return None if score is None else (score, Fov(cx=float(circle[0]), cy=float(circle[1]), radius=float(circle[2])))
+    return score, Fov(cx=float(circle[0]), cy=float(circle[1]), radius=float(circle[2])) if score else None
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
@@ -68,14 +72,19 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """float [n, 2] (x, y): half a pixel outside the first and last mask pixel of every row and column; none at the picture's edge."""
+    """float [n, 2] (x, y): half a pixel outside the first and last mask pixel of every row and column.
+
+    None at the mask's own extremes, which are where a camera or a picture's edge cuts the circle straight.
+    """
     height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, right = mask.argmax(axis=1)[rows], width - 1 - mask[:, ::-1].argmax(axis=1)[rows]
     top, bottom = mask.argmax(axis=0)[columns], height - 1 - mask[::-1].argmax(axis=0)[columns]
+    if not len(rows):
+        return np.zeros((0, 2))
     parts = [
-        np.stack([left - 0.5, rows], axis=1)[left > 1], np.stack([right + 0.5, rows], axis=1)[right < width - 2],
-        np.stack([columns, top - 0.5], axis=1)[top > 1], np.stack([columns, bottom + 0.5], axis=1)[bottom < height - 2],
+        np.stack([left - 0.5, rows], axis=1)[left > columns[0] + 1], np.stack([right + 0.5, rows], axis=1)[right < columns[-1] - 1],
+        np.stack([columns, top - 0.5], axis=1)[top > rows[0] + 1], np.stack([columns, bottom + 0.5], axis=1)[bottom < rows[-1] - 1],
     ]
     return np.concatenate(parts).astype(np.float64)
 
@@ -86,7 +95,8 @@ def _consensus(points: np.ndarray, *, tolerance: float) -> np.ndarray | None:
     circles = _through(points[picks])
     if not len(circles):
         return None
-    away = np.abs(np.hypot(points[:, 0] - circles[:, :1], points[:, 1] - circles[:, 1:2]) - circles[:, 2:])
+    x, y = points[::-(-len(points) // _VOTERS)].T
+    away = np.abs(np.hypot(x - circles[:, :1], y - circles[:, 1:2]) - circles[:, 2:])
     circle = circles[np.argmax((away < tolerance).sum(axis=1))]
     for _ in range(4):
         agree = _distance(points, circle) < tolerance
@@ -120,36 +130,39 @@ def _kasa(points: np.ndarray) -> np.ndarray:
     return np.array([a + middle[0], b + middle[1], np.sqrt(max(c + a * a + b * b, 0.0))])
 
 
-def _score(mask: np.ndarray, circle: np.ndarray, *, agree: float, points: np.ndarray) -> float | None:
-    """None for a circle that no fundus camera draws; else higher is better."""
+def _score(mask: np.ndarray, circle: np.ndarray, *, agree: float, points: np.ndarray) -> float:
+    """0 for a circle that no fundus camera draws; else higher is better, up to 2.5."""
     height, width = mask.shape
     cx, cy, radius = circle
     if not (0.25 * min(height, width) < radius < 0.8 * max(height, width) and 0 < cx < width and 0 < cy < height):
-        return None
+        return 0.0
     yy, xx = np.ogrid[:height, :width]
     away = np.hypot(xx - cx, yy - cy)
     inside, outside = away < 0.98 * radius, away > 1.03 * radius
     filled = float(mask[inside].mean())
     spill = float((mask & outside).mean())
-    sectors = np.unique((np.arctan2(points[:, 1] - cy, points[:, 0] - cx) * 36 / np.pi).astype(int))
-    arc = len(sectors) / 72
-    if agree < _MIN_AGREE or arc < _MIN_ARC or filled < _MIN_FILLED or spill > _MAX_SPILL:
-        return None
+    turn = np.arctan2(points[:, 1] - cy, points[:, 0] - cx) / (2 * np.pi) % 1
+    arc, sides = len(np.unique((turn * 72).astype(int))) / 72, len(np.unique((turn * 4).astype(int)))
+    if agree < _MIN_AGREE or arc < _MIN_ARC or sides < 3 or filled < _MIN_FILLED or spill > _MAX_SPILL:
+        return 0.0
     return agree + 0.5 * arc + filled - 5 * spill
 
 
 def crop_square(pixels: np.ndarray, fov: Fov | None, *, modality: str) -> np.ndarray:
     """A square uint8 RGB picture: the circle's bounding square with black around the circle, which also takes off burnt-in text.
 
+    The circle is in the middle. Where the picture cuts it on all four sides the square is as small as holds all that is there.
     Without a circle, and for every modality but colour and unknown, the whole picture, padded with black.
     """
     if fov is None or modality not in ('CFP', ''):
         return _pad(pixels)
-    side = max(2, round(2 * fov.radius))
+    height, width = pixels.shape[:2]
+    reach = max(fov.cx + 0.5, width - fov.cx - 0.5, fov.cy + 0.5, height - fov.cy - 0.5)  # from the centre to the picture's farthest edge
+    side = max(2, round(2 * min(fov.radius, reach)))
     left, top = round(fov.cx + 0.5 - side / 2), round(fov.cy + 0.5 - side / 2)
     square = np.zeros((side, side, 3), np.uint8)
     x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + side, pixels.shape[1]), min(top + side, pixels.shape[0])
+    x1, y1 = min(left + side, width), min(top + side, height)
     square[y0 - top:y1 - top, x0 - left:x1 - left] = pixels[y0:y1, x0:x1]
     yy, xx = np.ogrid[:side, :side]
     square[(xx + left - fov.cx) ** 2 + (yy + top - fov.cy) ** 2 > fov.radius**2] = 0

@@ -65,7 +65,7 @@ def _process(frame: Frame, *, path: Path, shorter_side: int, jpeg_quality: int) 
         fov=(source.cx, source.cy, source.radius) if source else (math.nan,) * 3,
         pixel_sha256=hashes.pixel_sha256(frame.pixels),
         phash=hashes.phash256(square),
-        quality=quality.measure(square, _inscribed(square) if circle else None),
+        quality=quality.measure(frame.pixels, circle),
         **fields,
     )
 
@@ -73,11 +73,6 @@ def _process(frame: Frame, *, path: Path, shorter_side: int, jpeg_quality: int) 
 def _cut(frame: Frame) -> tuple[fovs.Fov | None, np.ndarray]:
     circle = None if frame.modality in ('OCT', 'ENFACE', 'UWF') else fovs.find(frame.pixels)
     return circle, fovs.crop_square(frame.pixels, circle, modality=frame.modality)
-
-
-def _inscribed(square: np.ndarray) -> fovs.Fov:
-    half = square.shape[0] / 2
-    return fovs.Fov(cx=half - 0.5, cy=half - 0.5, radius=half)
 
 
 def _shrink(square: np.ndarray, *, shorter_side: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from retfound_jax.ingest.fov import Fov, crop_square
+from retfound_jax.ingest.fov import Fov
 
 _SIDE = 256  # [px]; numbers of differently sized pictures compare only at one size
 _RING = 0.9  # of the radius: the rim's edge is no detail of the retina
@@ -19,24 +19,23 @@ def measure(pixels: np.ndarray, fov: Fov | None) -> dict[str, float]:
     saturated: share of pixels with a channel at 250 or more
     dark: share of pixels whose brightest channel is under 20
     """
-    square = pixels if fov is None else crop_square(pixels, fov, modality='')
-    factor = min(1.0, _SIDE / max(square.shape[:2]))
-    square = cv2.resize(square, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    inside = _inside(square.shape[:2], whole=fov is None)
-    green = square[:, :, 1].astype(np.float32)
+    factor = min(1.0, _SIDE / (2 * fov.radius if fov else max(pixels.shape[:2])))
+    small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    inside = _inside(small.shape[:2], fov=fov and fov.scaled(factor))
+    green = small[:, :, 1].astype(np.float32)
     mean = float(green[inside].mean())
     slow = cv2.GaussianBlur(green, (0, 0), _SIDE / 16)
     return {
         'sharpness': float(cv2.Laplacian(green, cv2.CV_32F)[inside].std()) / max(mean, 1.0),
         'brightness': mean / 255,
         'contrast': float((green - slow)[inside].std()) / 255,
-        'saturated': float((square.max(axis=2) >= 250)[inside].mean()),
-        'dark': float((square.max(axis=2) < 20)[inside].mean()),
+        'saturated': float((small.max(axis=2) >= 250)[inside].mean()),
+        'dark': float((small.max(axis=2) < 20)[inside].mean()),
     }
 
 
-def _inside(shape: tuple[int, int], *, whole: bool) -> np.ndarray:
-    if whole:
+def _inside(shape: tuple[int, int], *, fov: Fov | None) -> np.ndarray:
+    if fov is None:
         return np.ones(shape, bool)
     yy, xx = np.ogrid[:shape[0], :shape[1]]
-    return np.hypot(xx - (shape[1] - 1) / 2, yy - (shape[0] - 1) / 2) < _RING * min(shape) / 2
+    return np.hypot(xx - fov.cx, yy - fov.cy) < _RING * fov.radius
