@@ -45,8 +45,8 @@ def light(rng: np.random.Generator, style: SiteStyle, pose: Pose, *, haze: float
     axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(pose.size / size / pose.radius)
     u, v = axis[None, :], axis[:, None]
     r2 = u * u + v * v
-    tilt = rng.normal(0, 0.10, 2)
-    hot = rng.normal(0, 0.25, 2)
+    tilt = rng.normal(0, 0.10, 2).tolist()
+    hot = rng.normal(0, 0.25, 2).tolist()
     gain = 1 - style.vignette * np.float32(rng.uniform(0.6, 1.5)) * r2 + tilt[0] * u + tilt[1] * v
     gain = gain + 0.22 * rng.random() * np.exp(-((u - hot[0]) ** 2 + (v - hot[1]) ** 2) / 0.5) + 0.035 * cloud(rng, size, 3)
     side = rng.uniform(0, 2 * np.pi)
@@ -56,7 +56,7 @@ def light(rng: np.random.Generator, style: SiteStyle, pose: Pose, *, haze: float
     veil = (rim * strength)[..., None] * np.array([0.62, 0.72, 0.50], np.float32)
     veil = veil + (0.30 * haze * (1 + 0.3 * cloud(rng, size, 3)))[..., None] * np.array([0.60, 0.52, 0.38], np.float32)
     for _ in range(rng.poisson(style.dust)):
-        spot, width = rng.uniform(-0.75, 0.75, 2), rng.uniform(0.02, 0.05)
+        spot, width = rng.uniform(-0.75, 0.75, 2).tolist(), rng.uniform(0.02, 0.05)
         glow = np.exp(-((((u - spot[0]) ** 2 + (v - spot[1]) ** 2) / width**2) ** 2))
         veil = veil + (0.16 * rng.random() * glow)[..., None] * np.array([0.9, 0.9, 1.0], np.float32)
     return Light(gain_HW=np.maximum(gain, 0.12).astype(np.float32), veil_HWC=veil.astype(np.float32))

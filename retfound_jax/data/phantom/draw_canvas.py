@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -55,7 +56,7 @@ class Pose:
         inside = np.hypot(q[:, 0], q[:, 1]) < 1 - margin
         return inside & (np.abs(q[:, 0]) < frame - margin) & (np.abs(q[:, 1]) < min(frame, self.cut) - margin)
 
-    @property
+    @cached_property
     def unit(self) -> float:
         """Pixels in one retina unit."""
         return math.sqrt(abs(np.linalg.det(self.matrix)))
@@ -76,16 +77,19 @@ class Canvas:
         """Draws an open line, `thickness` in px."""
         cv2.polylines(self.pixels_HW, [self._fixed(points_P2)], False, int(value), thickness, cv2.LINE_AA, _SHIFT)
 
+    def lines(self, lines: list[np.ndarray], *, value: int = 255, thickness: int = 1) -> None:
+        """Draws many open lines of one strength, which is quicker than one by one."""
+        if lines:
+            fixed = np.split(self._fixed(np.concatenate(lines)), np.cumsum([len(line) for line in lines])[:-1])
+            cv2.polylines(self.pixels_HW, fixed, False, int(value), thickness, cv2.LINE_AA, _SHIFT)
+
     def ribbon(self, points_P2: np.ndarray, half_width_P: np.ndarray, *, value: int = 255) -> None:
         """Fills a band of changing width along a line; OpenCV adds about half a pixel on either side, which is taken off first."""
-        half_px = half_width_P * self.pose.unit
-        thick = half_px > 0.75
-        if not thick.any():
-            self.line(points_P2, value=value * min(1.0, 0.35 + 0.65 * float(half_px.mean()) / 0.75))
-            return
-        tangent = np.gradient(points_P2, axis=0)
-        normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / (np.hypot(tangent[:, 0], tangent[:, 1])[:, None] + 1e-9)
-        edge = (np.maximum(half_width_P - 0.45 / self.pose.unit, 0.15 / self.pose.unit))[:, None] * normal
+        tangent = np.empty_like(points_P2)
+        tangent[1:-1] = points_P2[2:] - points_P2[:-2]
+        tangent[0], tangent[-1] = points_P2[1] - points_P2[0], points_P2[-1] - points_P2[-2]
+        scale = np.maximum(half_width_P - 0.45 / self.pose.unit, 0.1 / self.pose.unit) / (np.hypot(tangent[:, 0], tangent[:, 1]) + 1e-9)
+        edge = np.stack([-tangent[:, 1] * scale, tangent[:, 0] * scale], axis=1)
         self.polygon(np.concatenate([points_P2 + edge, (points_P2 - edge)[::-1]]), value=value)
 
     def blurred(self, sigma: float) -> np.ndarray:

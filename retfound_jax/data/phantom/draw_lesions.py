@@ -120,8 +120,8 @@ def _haemorrhages(canvas: Canvas, place: _Places, rng: np.random.Generator, stat
             if rng.random() < 0.32 and np.hypot(*from_disc) < 0.8:
                 _flame(canvas, rng, centre, from_disc)
             else:
-                radius = place.least(0.0125 * np.exp(rng.normal(0.25, 0.5)), 1.6)
-                shape = blob(rng, centre, min(radius, 0.055), rough=0.16, stretch=rng.uniform(1.0, 1.5), angle=rng.uniform(0, np.pi))
+                radius = place.least(0.0098 * np.exp(rng.normal(0.0, 0.5)), 1.3)
+                shape = blob(rng, centre, min(radius, 0.042), rough=0.16, stretch=rng.uniform(1.0, 1.5), angle=rng.uniform(0, np.pi))
                 canvas.polygon(shape, value=int(rng.integers(170, 256)))
     for centre in place.scatter(rng, state.preretinal, margin=0.22, near=0.4):
         _boat(canvas, rng, centre)
@@ -131,7 +131,7 @@ def _flame(canvas: Canvas, rng: np.random.Generator, centre: np.ndarray, from_di
     """A haemorrhage between the nerve fibres: a bundle of short streaks along them."""
     angle = np.arctan2(from_disc[1], from_disc[0]) + rng.normal(0, 0.15)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-    size = rng.uniform(0.018, 0.042)
+    size = rng.uniform(0.015, 0.034)
     for _ in range(int(rng.integers(4, 8))):
         middle = centre + along * rng.normal(0, 0.35 * size) + across * rng.normal(0, 0.26 * size)
         canvas.polygon(blob(rng, middle, 0.24 * size, rough=0.08, stretch=rng.uniform(2.5, 4.0), angle=angle), value=int(rng.integers(165, 256)))
@@ -148,13 +148,13 @@ def _boat(canvas: Canvas, rng: np.random.Generator, centre: np.ndarray) -> None:
 
 def _exudates(canvas: Canvas, place: _Places, rng: np.random.Generator, *, clusters: int) -> None:
     for centre in place.scatter(rng, clusters, margin=0.12, near=0.30):
-        ring, spread = rng.random() < 0.4, rng.uniform(0.035, 0.10)
+        ring, spread = rng.random() < 0.4, rng.uniform(0.05, 0.13)
         count = int(rng.integers(8, 40))
         angle = rng.uniform(0, 2 * np.pi, count)
         reach = spread * (rng.normal(1, 0.14, count) if ring else np.abs(rng.normal(0, 0.75, count)))
         points = centre + np.stack([reach * np.cos(angle), reach * np.sin(angle)], axis=1)
         for point in points[place.allowed(points, margin=0.02, fovea=0.03)]:
-            radius = min(place.least(0.0062 * np.exp(rng.normal(0.15, 0.45)), 0.9), 0.022)
+            radius = min(place.least(0.0048 * np.exp(rng.normal(0.0, 0.5)), 0.7), 0.018)
             canvas.polygon(blob(rng, point, radius, rough=0.18, stretch=rng.uniform(1, 1.8), angle=rng.uniform(0, np.pi)), value=int(rng.integers(150, 256)))
 
 

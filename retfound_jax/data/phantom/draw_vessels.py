@@ -1,12 +1,13 @@
 """Arteries and veins: four arcades and the nasal pairs as curves, then branches grown step by step.
 
-Growth follows the rules of Murray (1926) for the radii at a fork; a branch never crosses its own kind (it stops), arteries and veins
-do cross. Letters: N vessels growing at once, T steps, P points.
+A branch never crosses its own kind (it stops), arteries and veins do cross. Radii fall at every fork, as Murray (1926) has it.
+Letters: N vessels growing at once, T steps, P points.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -14,9 +15,19 @@ from scipy.interpolate import CubicSpline
 from retfound_jax.data.phantom.draw_canvas import Landmarks
 
 ARTERY, VEIN = 0, 1
-_TRUNK_RADIUS = (0.0088, 0.0128)  # arteries are about two thirds as wide as veins; a disc is .3 across and a vein 1/12 of it
-_STEP = 0.022
-_GRID = 150  # cells on a side of the occupancy grid, which spans -1.25 to 1.25
+_TRUNK_RADIUS = (0.0080, 0.0116)  # arteries are about two thirds as wide as veins; a disc is .3 across and a vein 1/13 of it
+_STEP = 0.026
+_GRID = 130  # cells on a side of the occupancy grid, which spans -1.25 to 1.25
+_SPACING = (0.20, 0.17, 0.14)  # mean distance between forks, by generation
+
+# Control points of the trunks: (toward the nose, up) in units of the disc-to-fovea distance, the disc at (0, 0) and the fovea at
+# (-1, 0). Upper side; the lower side is the mirror image.
+_TEMPORAL = np.array([[0.03, 0.02], [0.02, 0.15], [-0.10, 0.36], [-0.40, 0.63], [-0.88, 0.78], [-1.42, 0.74], [-1.95, 0.56]])
+_NASAL = np.array([[0.04, 0.02], [0.07, 0.14], [0.22, 0.34], [0.46, 0.62], [0.68, 1.00], [0.82, 1.40]])
+_MACULAR = np.array([[-0.02, 0.02], [-0.14, 0.10], [-0.36, 0.20], [-0.58, 0.18], [-0.78, 0.10]])
+_SIDE = np.array([[0.05, 0.01], [0.22, 0.07], [0.48, 0.10], [0.80, 0.16]])
+# shape, how often it is there, radius relative to the trunk
+_PLAN = ((_TEMPORAL, 1.0, 1.0), (_NASAL, 1.0, 0.74), (_MACULAR, 0.7, 0.36), (_SIDE, 0.7, 0.42))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,34 +37,36 @@ class Vessel:
     kind: int
     points_P2: np.ndarray
     half_width_P: np.ndarray
-    generation: int
+    width: float  # mean half width
 
 
-def grow(rng: np.random.Generator, marks: Landmarks, *, tortuosity: float, generations: int = 3) -> list[Vessel]:
-    """The whole tree, widest first."""
+def grow(rng: np.random.Generator, marks: Landmarks, *, tortuosity: float) -> list[Vessel]:
+    """The whole tree, trunks first."""
     vessels = _trunks(rng, marks, tortuosity=tortuosity)
     ground = np.zeros((2, _GRID, _GRID), np.int32)
     for number, vessel in enumerate(vessels):
-        _claim(ground, vessel.points_P2, vessel.kind, number + 1)
-    parents = list(enumerate(vessels))
-    for generation in range(1, generations + 1):
-        seeds = _sprout(rng, parents, marks, generation)
+        _claim(ground, vessel, number + 1)
+    parents, first = vessels, 0
+    for generation in range(len(_SPACING)):
+        seeds = _sprout(rng, parents, marks, first=first, generation=generation)
         if seeds is None:
             break
-        children = _walk(rng, seeds, ground, marks, tortuosity=tortuosity, first=len(vessels), generation=generation)
-        parents = list(enumerate(children, start=len(vessels)))
-        vessels += children
+        first = len(vessels)
+        parents = _walk(rng, seeds, ground, marks, tortuosity=tortuosity, first=first)
+        vessels = vessels + parents
     return vessels
 
 
 def bead(vessels: list[Vessel], marks: Landmarks, *, quadrants: int) -> list[Vessel]:
     """Venous beading in the first `quadrants` quadrants around the fovea: the wider veins there swell and narrow like a string of beads."""
+    if not quadrants:
+        return vessels
     changed = []
     for vessel in vessels:
-        around = vessel.points_P2 - marks.fovea
-        inside = ((around[:, 0] > 0) * 2 + (around[:, 1] > 0) * 1) < quadrants
-        off_disc = np.hypot(*(vessel.points_P2 - marks.disc).T) > 1.3 * marks.disc_radius
-        if vessel.kind == VEIN and vessel.half_width_P[0] > 0.005:
+        if vessel.kind == VEIN and vessel.half_width_P[0] > 0.0045:
+            around = vessel.points_P2 - marks.fovea
+            inside = ((around[:, 0] > 0) * 2 + (around[:, 1] > 0) * 1) < quadrants
+            off_disc = np.hypot(*(vessel.points_P2 - marks.disc).T) > 1.3 * marks.disc_radius
             along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(vessel.points_P2, axis=0).T))])
             swell = 1 + (inside & off_disc) * (0.15 + 0.42 * np.sin(2 * np.pi * along / 0.085))
             vessel = replace(vessel, half_width_P=vessel.half_width_P * swell)
@@ -61,56 +74,54 @@ def bead(vessels: list[Vessel], marks: Landmarks, *, quadrants: int) -> list[Ves
     return changed
 
 
-# Control points of the trunks, relative: (toward the nose, up) in units of the disc-to-fovea distance, the disc at (0, 0) and the
-# fovea at (-1, 0). Upper side; the lower side is the mirror image.
-_TEMPORAL = np.array([[0.03, 0.02], [0.02, 0.14], [-0.10, 0.36], [-0.42, 0.66], [-0.92, 0.80], [-1.45, 0.66], [-1.95, 0.36]])
-_NASAL = np.array([[0.04, 0.02], [0.07, 0.14], [0.24, 0.34], [0.50, 0.62], [0.72, 1.00], [0.85, 1.40]])
-_MACULAR = np.array([[-0.02, 0.02], [-0.14, 0.10], [-0.36, 0.20], [-0.60, 0.16], [-0.78, 0.10]])
-_SIDE = np.array([[0.05, 0.01], [0.22, 0.07], [0.48, 0.10], [0.80, 0.16]])
-# shape, how often it is there, radius relative to the trunk, by kind (artery, vein)
-_PLAN = ((_TEMPORAL, 1.0, 1.0), (_NASAL, 1.0, 0.78), (_MACULAR, 0.75, 0.40), (_SIDE, 0.8, 0.50))
-
-
 def _trunks(rng: np.random.Generator, marks: Landmarks, *, tortuosity: float) -> list[Vessel]:
     axis = marks.fovea - marks.disc
     length = float(np.hypot(*axis))
     temporal = axis / length
-    up = np.array([temporal[1], -temporal[0]]) if temporal[0] < 0 else np.array([-temporal[1], temporal[0]])
+    up = np.array([-temporal[1], temporal[0]])
     up = up if up[1] < 0 else -up
-    vessels = []
     # The hilum: where the central vessels come up, a little to the nasal side of the disc's middle.
-    hilum = marks.disc - temporal * marks.disc_radius * rng.uniform(0.05, 0.3) + up * marks.disc_radius * rng.normal(0, 0.08)
+    hilum = marks.disc - temporal * marks.disc_radius * rng.uniform(0.05, 0.35) + up * marks.disc_radius * rng.normal(0, 0.08)
+    vessels = []
     for shape, chance, relative in _PLAN:
         for side in (1.0, -1.0):
-            reach = np.exp(rng.normal(0, 0.10))  # artery and vein of one arcade run together
-            for kind in (VEIN, ARTERY):
+            reach = np.exp(rng.normal(0, 0.09))  # artery and vein of one arcade run together, one within the other
+            apart = rng.choice((-1.0, 1.0)) * rng.uniform(0.05, 0.13)
+            for kind, gap in ((VEIN, 0.5 * apart), (ARTERY, -0.5 * apart)):
                 if rng.random() > chance:
                     continue
                 control = shape.copy()
-                spread = np.linspace(0, 1, len(control))[:, None] ** 0.8
-                control[:, 1] *= reach * np.exp(rng.normal(0, 0.05)) * (1.0 if kind == VEIN else 0.93)
-                control = control + spread * rng.normal(0, 0.045, control.shape)
+                spread = np.linspace(0, 1, len(control))[:, None] ** 0.7
+                control[:, 1] *= reach * (1 + gap * np.minimum(1, 3 * spread[:, 0]))
+                control = control + spread * rng.normal(0, 0.05, control.shape)
                 points = hilum + length * (-control[:, :1] * temporal + side * control[:, 1:] * up)
                 points[0] += rng.normal(0, 0.010, 2)
-                radius = _TRUNK_RADIUS[kind] * relative * np.exp(rng.normal(0, 0.07))
+                radius = _TRUNK_RADIUS[kind] * relative * np.exp(rng.normal(0, 0.08))
                 vessels.append(_trunk(rng, points, kind=kind, radius=radius, tortuosity=tortuosity))
-    return sorted(vessels, key=lambda vessel: -float(vessel.half_width_P[0]))
+    return vessels
+
+
+@lru_cache(maxsize=32)
+def _spline(controls: int, points: int) -> np.ndarray:
+    """The matrix [points, controls] that turns control points into a smooth curve through them."""
+    return CubicSpline(np.arange(controls), np.eye(controls))(np.linspace(0, controls - 1, points))
 
 
 def _trunk(rng: np.random.Generator, control: np.ndarray, *, kind: int, radius: float, tortuosity: float) -> Vessel:
-    knots = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(control, axis=0).T))])
-    at = np.linspace(0, knots[-1], max(8, int(knots[-1] / 0.016)))
-    points = CubicSpline(knots, control)(at)
+    length = float(np.hypot(*np.diff(control, axis=0).T).sum())
+    count = max(12, int(length / 0.016) // 8 * 8)
+    points = _spline(len(control), count) @ control
     tangent = np.gradient(points, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / np.hypot(tangent[:, 0], tangent[:, 1])[:, None]
-    waves = np.zeros(len(at))
-    for wavelength, amplitude in ((0.55, 0.010), (0.24, 0.0055), (0.12, 0.0020)):
-        phase = np.cumsum(np.abs(1 + 0.5 * _drift(rng, len(at)))) * (at[1] - at[0]) / wavelength
-        waves += amplitude * tortuosity * np.sin(2 * np.pi * (phase + rng.random())) * (0.6 + 0.4 * _drift(rng, len(at)))
+    at = np.linspace(0, length, count)
+    waves = np.zeros(count)
+    for wavelength, amplitude in ((0.55, 0.012), (0.24, 0.0065), (0.12, 0.0022)):
+        phase = np.cumsum(np.abs(1 + 0.5 * _drift(rng, count))) * (at[1] - at[0]) / wavelength
+        waves += amplitude * tortuosity * np.sin(2 * np.pi * (phase + rng.random())) * (0.6 + 0.4 * _drift(rng, count))
     points = points + normal * (waves * np.minimum(at / 0.25, 1))[:, None]
-    # Every fork takes its share of the flow: the trunk is half as wide at the rim of the field as at the disc.
-    taper = 1 - 0.52 * (at / max(knots[-1], 0.9)) ** 0.9
-    return Vessel(kind=kind, points_P2=points, half_width_P=radius * taper, generation=0)
+    # Every fork takes its share of the flow: the trunk is much thinner at the rim of the field than at the disc.
+    taper = 1 - 0.62 * (at / max(length, 0.9)) ** 0.85
+    return Vessel(kind=kind, points_P2=points, half_width_P=radius * taper, width=float(radius * taper.mean()))
 
 
 def _drift(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -131,27 +142,31 @@ class _Seeds:
     inward_N: np.ndarray  # bool: toward the fovea
 
 
-def _sprout(rng: np.random.Generator, parents: list[tuple[int, Vessel]], marks: Landmarks, generation: int) -> _Seeds | None:
+def _sprout(rng: np.random.Generator, parents: list[Vessel], marks: Landmarks, *, first: int, generation: int) -> _Seeds | None:
+    """Places the forks along every parent, on changing sides; one in five is a major one, at a narrow angle."""
     rows = []
-    spacing = (0.15, 0.13, 0.11)[generation - 1]
-    for number, vessel in parents:
+    for number, vessel in enumerate(parents, start=first + 1):
         points, width = vessel.points_P2, vessel.half_width_P
-        if len(points) < 6 or width[0] < 0.0017:
+        if len(points) < 7 or width[0] < 0.0017:
             continue
-        step = float(np.hypot(*(points[1] - points[0])))
-        at = (1.15 * marks.disc_radius if generation == 1 else 0.06) + rng.exponential(0.05)
-        side = 1.0 if rng.random() < 0.5 else -1.0
-        while at < step * (len(points) - 3):
-            i = int(at / step)
-            dx, dy = points[i + 1] - points[i]
-            heading = np.arctan2(dy, dx) + side * rng.uniform(0.55, 1.15)
-            radius = width[i] * (rng.uniform(0.42, 0.78) if generation == 1 else rng.uniform(0.55, 0.85))
-            rows.append((points[i, 0], points[i, 1], heading, radius, vessel.kind, number + 1))
-            at += spacing * (0.45 + rng.exponential(0.55))
-            side = -side if rng.random() < 0.75 else side
+        step = float(np.hypot(*(points[1] - points[0]))) if generation else 0.016
+        begin = 1.1 * marks.disc_radius if generation == 0 else 0.05
+        most = 1 + int(len(points) * step / (0.4 * _SPACING[generation]))
+        at = begin + np.cumsum(_SPACING[generation] * (0.30 + rng.exponential(0.70, most))) - 0.3 * _SPACING[generation]
+        i = (at / step).astype(int)
+        i = i[i < len(points) - 3]
+        if not len(i):
+            continue
+        side = np.where(rng.random() < 0.5, 1.0, -1.0) * np.cumprod(np.where(rng.random(len(i)) < 0.68, -1.0, 1.0))
+        major = rng.random(len(i)) < 0.22
+        ahead = points[i + 1] - points[i]
+        heading = np.arctan2(ahead[:, 1], ahead[:, 0]) + side * np.where(major, rng.uniform(0.35, 0.7, len(i)), rng.uniform(0.7, 1.3, len(i)))
+        radius = width[i] * np.where(major, rng.uniform(0.68, 0.88, len(i)), rng.uniform(0.34, 0.62, len(i)))
+        radius = np.maximum(radius, min(0.0016, 0.9 * width[-1]))
+        rows.append(np.column_stack([points[i], heading, radius, np.full(len(i), vessel.kind), np.full(len(i), number)]))
     if not rows:
         return None
-    data = np.array(rows)
+    data = np.concatenate(rows)
     start, heading = data[:, :2], data[:, 2]
     to_fovea = marks.fovea - start
     between = (start[:, 0] < marks.disc[0] - 0.05) & (np.hypot(*to_fovea.T) < 0.95)
@@ -159,53 +174,52 @@ def _sprout(rng: np.random.Generator, parents: list[tuple[int, Vessel]], marks: 
     return _Seeds(start_N2=start, heading_N=heading, radius_N=data[:, 3], kind_N=data[:, 4].astype(int), parent_N=data[:, 5].astype(int), inward_N=inward)
 
 
-def _walk(
-    rng: np.random.Generator, seeds: _Seeds, ground: np.ndarray, marks: Landmarks, *, tortuosity: float, first: int, generation: int
-) -> list[Vessel]:
+def _walk(rng: np.random.Generator, seeds: _Seeds, ground: np.ndarray, marks: Landmarks, *, tortuosity: float, first: int) -> list[Vessel]:
     """All branches of one generation take their steps together, and stop at a vessel of their own kind."""
     count = len(seeds.heading_N)
-    length_N = np.clip(seeds.radius_N / 0.0060, 0.25, 1.0) * rng.uniform(0.45, 1.15, count) * 0.95
+    length_N = np.clip(seeds.radius_N / 0.0055, 0.22, 1.0) * rng.uniform(0.5, 1.2, count) * 0.95
     steps = int(np.ceil(length_N.max() / _STEP))
-    wander_TN = _wander(rng, steps, count) * (0.15 * (0.55 + 0.45 * tortuosity))
-    position, heading = seeds.start_N2.copy(), seeds.heading_N.copy()
-    alive, numbers = np.ones(count, bool), first + 1 + np.arange(count)
+    bend_TN = _wander(rng, steps, count) * (0.6 + 0.4 * tortuosity)
+    position, heading, toward_sign = seeds.start_N2.copy(), seeds.heading_N.copy(), np.where(seeds.inward_N, 1.0, -1.0)[:, None]
+    goal = np.where(seeds.inward_N[:, None], marks.fovea, 0.6 * marks.disc + 0.4 * marks.fovea)
+    alive, numbers, limit_N = np.ones(count, bool), first + 1 + np.arange(count), length_N / _STEP
     path_TN2, grown_N = np.empty((steps + 1, count, 2)), np.zeros(count, int)
     path_TN2[0] = position
-    outward = 0.6 * marks.disc + 0.4 * marks.fovea
     for t in range(steps):
-        toward = np.where(seeds.inward_N[:, None], marks.fovea - position, position - outward)
-        turn = np.angle(np.exp(1j * (np.arctan2(toward[:, 1], toward[:, 0]) - heading)))
-        heading = heading + np.clip(turn, -1.0, 1.0) * 0.055 + wander_TN[t]
-        position = position + _STEP * np.stack([np.cos(heading), np.sin(heading)], axis=1)
-        cell = np.clip(((position + 1.25) * (_GRID / 2.5)).astype(int), 0, _GRID - 1)
+        ahead = np.stack([np.cos(heading), np.sin(heading)], axis=1)
+        aim = toward_sign * (goal - position)
+        turn = (ahead[:, 0] * aim[:, 1] - ahead[:, 1] * aim[:, 0]) / (np.abs(aim).sum(axis=1) + 1e-6)
+        heading = heading + 0.075 * turn + bend_TN[t]
+        position = position + _STEP * ahead
+        cell = ((np.clip(position, -1.24, 1.24) + 1.25) * (_GRID / 2.5)).astype(np.intp)
         taken = ground[seeds.kind_N, cell[:, 1], cell[:, 0]]
-        free = (taken == 0) | (taken == numbers) | ((taken == seeds.parent_N) & (t < 5))
-        from_fovea = np.hypot(*(position - marks.fovea).T)
-        alive &= free & (from_fovea > 0.085) & (np.abs(position).max(axis=1) < 1.2) & (t * _STEP < length_N)
+        alive &= (taken == 0) | (taken == numbers) | ((taken == seeds.parent_N) & (t < 4))
+        alive &= (t < limit_N) & (((position - marks.fovea) ** 2).sum(axis=1) > 0.085**2) & (np.abs(position).max(axis=1) < 1.2)
         if not alive.any():
             break
         path_TN2[t + 1] = position
         grown_N[alive] = t + 1
         ground[seeds.kind_N[alive], cell[alive, 1], cell[alive, 0]] = numbers[alive]
+    taper_T = np.arange(steps + 1)[:, None] / limit_N
+    width_TN = seeds.radius_N * (1 - 0.6 * np.minimum(taper_T, 1))
     vessels = []
-    for i in range(count):
-        points = path_TN2[: grown_N[i] + 1, i]
-        if len(points) < 4:
-            continue
-        along = np.arange(len(points)) * _STEP / length_N[i]
+    for i, (kind, end) in enumerate(zip(seeds.kind_N.tolist(), grown_N.tolist(), strict=True)):
+        # A branch cut short at once keeps its number, so that the numbers on the ground stay those of the list.
+        end = end if end >= 3 else 0
         vessels.append(
-            Vessel(kind=int(seeds.kind_N[i]), points_P2=points, half_width_P=seeds.radius_N[i] * (1 - 0.6 * along), generation=generation)
+            Vessel(kind=kind, points_P2=path_TN2[: end + 1, i], half_width_P=width_TN[: end + 1, i], width=float(width_TN[end // 2, i]))
         )
     return vessels
 
 
 def _wander(rng: np.random.Generator, steps: int, count: int) -> np.ndarray:
-    """Turning [radians per step] that remembers its last three steps or so."""
-    noise = rng.standard_normal((steps + 2, count))
-    return (noise[:-2] + noise[1:-1] + noise[2:]) / 3
+    """Turning [radians per step]: a quick part and a slow part that swings back and forth."""
+    quick = rng.standard_normal((steps + 2, count)).astype(np.float32)
+    wave = 2 * np.pi * (np.arange(steps)[:, None] / rng.uniform(7, 16, count) + rng.random(count))
+    return 0.06 * (quick[:-2] + quick[1:-1] + quick[2:]) + rng.uniform(0.03, 0.13, count) * np.sin(wave)
 
 
-def _claim(ground: np.ndarray, points_P2: np.ndarray, kind: int, number: int) -> None:
-    cell = ((points_P2 + 1.25) * (_GRID / 2.5)).astype(int)
+def _claim(ground: np.ndarray, vessel: Vessel, number: int) -> None:
+    cell = ((vessel.points_P2 + 1.25) * (_GRID / 2.5)).astype(int)
     cell = cell[(cell >= 0).all(axis=1) & (cell < _GRID).all(axis=1)]
-    ground[kind, cell[:, 1], cell[:, 0]] = number
+    ground[vessel.kind, cell[:, 1], cell[:, 0]] = number

@@ -18,15 +18,14 @@ from retfound_jax.data.phantom.draw_vessels import ARTERY, VEIN, Vessel
 from retfound_jax.data.phantom.patient import Eye, Patient, draw_patient
 
 MASKS = ('fov', 'disc', 'cup', 'fovea', 'macula', 'artery', 'vein', *KINDS)
+_LEVELS = 5  # of strength, for vessels thinner than a pixel
 _FOVEA, _MACULA = 0.066, 0.243  # radii of the fovea (1.5 mm across) and the macula (5.5 mm) in retina units (1 = 6.2 mm)
-_BLOOD = {
-    'vein': np.array([0.36, 0.86, 0.62], np.float32),
-    'artery': np.array([0.13, 0.60, 0.46], np.float32),
-    'haemorrhage': np.array([0.62, 1.25, 0.85], np.float32),
-    'microaneurysm': np.array([0.35, 0.95, 0.65], np.float32),
-    'irma': np.array([0.20, 0.62, 0.45], np.float32),
-    'new_vessel': np.array([0.16, 0.70, 0.50], np.float32),
-}
+# Optical density of blood for red, green and blue; the columns of one 3 x 4 matrix for each group of four layers.
+_FLOW = ('vein', 'artery', 'new_vessel', 'irma')
+_FLOW_DENSITY = np.array([[0.24, 0.07, 0.12, 0.14], [0.60, 0.40, 0.58, 0.50], [0.40, 0.29, 0.40, 0.36]], np.float32)
+_LEAK = ('haemorrhage', 'microaneurysm')
+_LEAK_DENSITY = np.array([[0.42, 0.26], [1.00, 0.80], [0.62, 0.52]], np.float32)
+_GLINT = np.array([[0.12], [0.20], [0.15]], np.float32)
 _PALE = {  # colour, opacity and blur [px at 384] of what is brighter than the retina
     'drusen': (np.array([0.92, 0.74, 0.42], np.float32), 0.62, 1.5),
     'exudate': (np.array([1.02, 0.93, 0.58], np.float32), 0.92, 0.7),
@@ -113,14 +112,17 @@ def _outline(layers: dict[str, Canvas], marks: Landmarks, disc: Disc) -> None:
 def _vessels(layers: dict[str, Canvas], vessels: list[Vessel], pose: Pose) -> Canvas:
     """Draws thin before thick; returns the layer of the bright line along the middle of the wider ones."""
     reflex = Canvas(pose)
-    for vessel in sorted(vessels, key=lambda v: float(v.half_width_P.mean())):
-        wide = float(vessel.half_width_P.mean())
-        value = int(255 * np.clip(0.50 + 0.55 * (wide / 0.009) ** 0.8, 0.4, 1.0))
-        layers['artery' if vessel.kind == ARTERY else 'vein'].ribbon(vessel.points_P2, vessel.half_width_P, value=value)
-        if wide * pose.unit > 0.95:
-            thickness = 2 if wide * pose.unit > 2.2 else 1
-            bright = int(min(255, (210 if vessel.kind == ARTERY else 75) * min(1.0, wide * pose.unit / 1.4)))
-            reflex.line(vessel.points_P2, value=bright, thickness=thickness)
+    for kind, name, shine in ((VEIN, 'vein', 80), (ARTERY, 'artery', 220)):
+        family = sorted((v for v in vessels if v.kind == kind and len(v.points_P2) > 1), key=lambda v: v.width)
+        thin = [v for v in family if v.width * pose.unit < 0.75]
+        for level in range(_LEVELS):  # lines thinner than the brush are drawn fainter instead
+            lines = [v.points_P2 for v in thin if min(_LEVELS - 1, int(v.width * pose.unit / 0.75 * _LEVELS)) == level]
+            layers[name].lines(lines, value=50 + 130 * (level + 1) // _LEVELS)
+        for vessel in family[len(thin) :]:
+            layers[name].ribbon(vessel.points_P2, vessel.half_width_P, value=int(255 * min(1.0, 0.48 + 0.52 * (vessel.width / 0.008) ** 0.8)))
+            half_px = vessel.width * pose.unit
+            if half_px > 0.95:
+                reflex.line(vessel.points_P2, value=int(shine * min(1.0, half_px / 1.4)), thickness=2 if half_px > 2.2 else 1)
     return reflex
 
 
@@ -152,12 +154,17 @@ def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas) -> np
         if layers[name].pixels_HW.any():
             alpha = layers[name].blurred(blur * unit) * np.float32(opacity)
             scene += alpha[..., None] * (colour - scene)
-    density = layers['vein'].blurred(0.8 * unit)[..., None] * _BLOOD['vein'] + layers['artery'].blurred(0.7 * unit)[..., None] * _BLOOD['artery']
-    for name in ('microaneurysm', 'haemorrhage', 'irma', 'new_vessel'):
-        if layers[name].pixels_HW.any():
-            density += layers[name].blurred(0.7 * unit)[..., None] * _BLOOD[name]
-    density -= reflex.blurred(0.6 * unit)[..., None] * np.array([0.16, 0.24, 0.18], np.float32)
-    return scene * cv2.exp(-density)
+    density = _weigh([layers[name] for name in _FLOW], _FLOW_DENSITY, blur=0.75 * unit)
+    density -= _weigh([reflex], _GLINT, blur=0.6 * unit)
+    if any(layers[name].pixels_HW.any() for name in _LEAK):
+        density += _weigh([layers[name] for name in _LEAK], _LEAK_DENSITY, blur=0.8 * unit)
+    return cv2.multiply(scene, cv2.exp(-density))
+
+
+def _weigh(layers: list[Canvas], weights: np.ndarray, *, blur: float) -> np.ndarray:
+    """Blurred layers summed into three colours: float32 [H, W, C]."""
+    stack = cv2.GaussianBlur(cv2.merge([layer.pixels_HW for layer in layers]), (0, 0), blur)
+    return cv2.transform(stack.astype(np.float32), weights / np.float32(255))
 
 
 def _photograph(
