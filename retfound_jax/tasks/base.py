@@ -1,0 +1,85 @@
+"""The one extension point: `Task` says what is trained; the loop in train/ says how.
+
+Letters: B batch, H W image height and width [px], C channels, Y outputs.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+Batch = Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetColumn:
+    """What the training split holds in one label column, as a task needs it to settle its outputs."""
+
+    values: np.ndarray  # float [rows], NaN missing
+    classes: tuple[str, ...] | None  # names by index, or None for a number
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task(abc.ABC):
+    """A frozen description of a training run's model and loss; every method is pure."""
+
+    labels: tuple[str, ...] = ()  # label columns, in the order of the batch's `labels`
+
+    @property
+    @abc.abstractmethod
+    def kind(self) -> str:
+        """One of mae, single, multi, ordinal, regress: what a prediction file holds."""
+
+    @property
+    @abc.abstractmethod
+    def depth(self) -> int:
+        """Encoder blocks, for layer-wise learning-rate decay."""
+
+    @property
+    @abc.abstractmethod
+    def image_size(self) -> int:
+        """Side of the square input [px]."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of a single or ordinal label; empty otherwise."""
+        return ()
+
+    def resolve(self, columns: Mapping[str, TargetColumn]) -> Task:
+        """Settles what only the data know (class names, target scale); the result is what `config.json` keeps."""
+        return self
+
+    @abc.abstractmethod
+    def init(self, *, rngs: nnx.Rngs) -> nnx.Module:
+        """A freshly initialised model."""
+
+    @abc.abstractmethod
+    def loss(self, model: nnx.Module, batch: Batch, *, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Mean loss over the batch and named scalars. `batch['image']` is normalised [B,H,W,C]; `batch['labels']` [B,Y], NaN missing.
+
+        `key` None means deterministic: no drop path, and a fixed mask where the task masks.
+        """
+
+    @abc.abstractmethod
+    def predict(self, model: nnx.Module, batch: Batch) -> dict[str, jax.Array]:
+        """Predictions a row of the batch: `score` [B,Y] for supervised tasks."""
+
+    def trainable(self, path: str) -> bool:
+        """Whether the parameter at this dotted path learns."""
+        return True
+
+    def load_pretrained(self, params: Any, source: Any) -> Any:
+        """Returns `params` with the encoder of a pretraining run's parameters in it.
+
+        Raises:
+          UserError: this task starts from nothing, or shapes differ.
+        """
+        from retfound_jax.core.errors import UserError
+
+        raise UserError(f'a {self.kind} run takes no pretrained weights; leave init_from empty')
