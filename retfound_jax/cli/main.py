@@ -11,7 +11,6 @@ import importlib
 import importlib.metadata
 import os
 import platform
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,12 +20,12 @@ from types import ModuleType
 from absl import flags
 
 from retfound_jax import __version__
-from retfound_jax.cli import _errors
+from retfound_jax.cli import _errors, _flags
 from retfound_jax.core.errors import UsageError, nearest
 
 _FOLDER = Path(__file__).resolve().parent
-_MISSING = re.compile(r'Flag --(\w+) must have a value other than None')
 _DEBUG = '--debug'
+_HELP = ('help', '--help', '-help', '-h')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _dispatch(words)
         sys.stdout.flush()
-        return 0
-    except BrokenPipeError:  # the reader of our output left, as in `retfound help | head -1`
+        return _errors.DONE
+    except BrokenPipeError:  # whoever read our output left, as in `retfound help | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _errors.FAILED
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
@@ -55,18 +54,6 @@ def verbs() -> dict[str, str]:
     return {path.stem: _summary(path) for path in paths}
 
 
-def verb_help(name: str) -> str:
-    """The help page of one verb: its summary, then each flag with its default and meaning."""
-    values = flags.FlagValues()
-    module = load_verb(name)
-    module.define(values)
-    lines = [f'retfound {name}: {module.SUMMARY}', '', 'Flags:']
-    for flag_name in values:
-        flag = values[flag_name]
-        lines += [f'  {_spelling(flag)}', f'      {flag.help}{_default(flag, required=_required(values, flag_name))}']
-    return '\n'.join(lines + [f'  {_DEBUG}', '      show the traceback of an error'])
-
-
 def load_verb(name: str) -> ModuleType:
     """Imports the module of a verb; an unknown name is a UsageError that names the nearest one."""
     known = verbs()
@@ -75,46 +62,26 @@ def load_verb(name: str) -> ModuleType:
     return importlib.import_module(f'retfound_jax.cli.{name}')
 
 
-def parse(name: str, module: ModuleType, words: Sequence[str]) -> flags.FlagValues:
-    """The flags of one verb, parsed from `words`; what is unknown, missing or of the wrong type is a UsageError."""
-    values = flags.FlagValues()
-    module.define(values)
-    values.set_gnu_getopt(True)
-    missing = f'; `retfound help {name}` lists its flags'
-    try:
-        rest = values([name, *words])[1:]
-    except flags.UnrecognizedFlagError as error:
-        raise UsageError(f'there is no flag --{error.flagname}{nearest(error.flagname, values) or missing}') from error
-    except flags.Error as error:
-        needed = _MISSING.findall(str(error))
-        if needed:
-            raise UsageError(f'missing {", ".join(f"--{flag} ({values[flag].help})" for flag in needed)}') from error
-        raise UsageError(f'{" ".join(str(error).split())}{missing}') from error
-    if rest:
-        raise UsageError(f'"{rest[0]}" belongs to no flag{missing}')
-    return values
-
-
 def _dispatch(words: Sequence[str]) -> None:
     if not words:
         print(_overview(), file=sys.stderr)
         raise UsageError('name a verb')
     first, rest = words[0], list(words[1:])
-    if first in ('--version', 'version'):
+    if first == '--version':
         print(_version())
-    elif first in ('help', '--help', '-h'):
-        print(verb_help(rest[0]) if rest else _overview())
+    elif first in _HELP:
+        print(_flags.page(rest[0], load_verb(rest[0])) if rest else _overview())
     elif first.startswith('-'):
         raise UsageError(f'a verb comes before the flags, as in `retfound VERB {first}`; `retfound help` lists them')
-    elif {'--help', '-h', '-help'} & set(rest):
-        print(verb_help(first))
+    elif set(_HELP[1:]) & set(rest):
+        print(_flags.page(first, load_verb(first)))
     else:
         _run(first, rest)
 
 
 def _run(name: str, words: Sequence[str]) -> None:
     module = load_verb(name)
-    values = parse(name, module, words)
+    values = _flags.parse(name, module, words)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its own switches from absl's global flags
     module.run(values)
@@ -125,7 +92,7 @@ def _overview() -> str:
     width = max(map(len, known), default=0)
     lines = ['retfound: foundation models for retinal images in JAX', '', 'Usage: retfound VERB --flag=value ...', '']
     lines += [f'  {name:<{width}}  {summary}' for name, summary in known.items()]
-    return '\n'.join(lines + ['', '`retfound help VERB` lists the flags of a verb; `retfound --version` tells the versions.'])
+    return '\n'.join([*lines, '', '`retfound help VERB` lists the flags of a verb; `retfound --version` tells the versions.'])
 
 
 def _version() -> str:
@@ -138,28 +105,6 @@ def _summary(path: Path) -> str:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == 'SUMMARY':
             return str(ast.literal_eval(node.value))
     return ''
-
-
-def _spelling(flag: flags.Flag) -> str:
-    if flag.flag_type() == 'bool':
-        return f'--[no]{flag.name}'
-    options = getattr(flag.parser, 'enum_values', None)
-    return f'--{flag.name}={"|".join(options) if options else flag.flag_type().upper().replace(" ", "_")}'
-
-
-def _required(values: flags.FlagValues, name: str) -> bool:
-    """Whether the flag was defined with `required=True`: absl keeps that only as a validator that refuses None."""
-    try:
-        values.validate_all_flags()
-    except flags.Error as error:
-        return name in _MISSING.findall(str(error))
-    return False
-
-
-def _default(flag: flags.Flag, *, required: bool) -> str:
-    if required:
-        return ' (required)'
-    return '' if flag.default in (None, '', [], False) else f' (default: {flag.default_as_str})'
 
 
 if __name__ == '__main__':
