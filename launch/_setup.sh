@@ -9,22 +9,22 @@ export PYTHONNOUSERSITE=1
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
 
-# True for a Python that really starts, is 3.11 to 3.13 (what the lock file was made for) and can make environments.
+# True for a Python that really starts, is 3.11 to 3.14 (what the lock file was made for) and can make environments.
 usable() {
-    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1
 }
 
 find_python() {
     local name
     if [ -n "${PYTHON:-}" ]; then
-        usable "$PYTHON" || die "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13 with the venv module; unset it or name another"
+        usable "$PYTHON" || die "PYTHON=$PYTHON is no Python 3.11 to 3.14 with the venv module; unset it or name another"
         printf '%s\n' "$PYTHON"
         return
     fi
-    for name in python3 python3.13 python3.12 python3.11 python; do
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
         if usable "$name"; then command -v "$name"; return; fi
     done
-    die "no Python 3.11, 3.12 or 3.13 with the venv module was found on PATH; install one (on Debian: python3 and python3-venv)," \
+    die "no Python 3.11 to 3.14 with the venv module was found on PATH; install one (on Debian: python3 and python3-venv)," \
         "or name it as PYTHON=/path/to/python"
 }
 
