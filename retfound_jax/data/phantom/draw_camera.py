@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from retfound_jax.data.phantom.config import SiteStyle
-from retfound_jax.data.phantom.draw_canvas import Landmarks, Pose, cloud
+from retfound_jax.data.phantom.draw_canvas import Landmarks, Pose, cloud, grain
 
 
 def aim(rng: np.random.Generator, style: SiteStyle, marks: Landmarks, *, size: int, laterality: str) -> Pose:
@@ -33,10 +33,10 @@ def aim(rng: np.random.Generator, style: SiteStyle, marks: Landmarks, *, size: i
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """What lies between retina and sensor, at a quarter of the working size: float32 [H, W] and [H, W, C]."""
+    """What lies between retina and sensor, at a quarter of the working size: float32 [H, W, C]."""
 
-    gain_HW: np.ndarray
-    veil_HWC: np.ndarray
+    gain_HWC: np.ndarray  # multiplies the light of the retina
+    veil_HWC: np.ndarray  # is added to it
 
 
 def light(rng: np.random.Generator, style: SiteStyle, pose: Pose, *, haze: float) -> Light:
@@ -54,22 +54,22 @@ def light(rng: np.random.Generator, style: SiteStyle, pose: Pose, *, haze: float
     rim = np.exp((np.sqrt(r2) - 1) / 0.085) * (r2 < 1.1) * np.clip(lean * 1.5, 0.15, 1.5)
     strength = style.flare * rng.gamma(2.0, 0.5)
     veil = (rim * strength)[..., None] * np.array([0.62, 0.72, 0.50], np.float32)
-    veil = veil + (0.30 * haze * (1 + 0.3 * cloud(rng, size, 3)))[..., None] * np.array([0.60, 0.52, 0.38], np.float32)
+    veil = veil + (0.24 * haze * (1 + 0.3 * cloud(rng, size, 3)))[..., None] * np.array([0.60, 0.52, 0.38], np.float32)
     for _ in range(rng.poisson(style.dust)):
         spot, width = rng.uniform(-0.75, 0.75, 2).tolist(), rng.uniform(0.02, 0.05)
         glow = np.exp(-((((u - spot[0]) ** 2 + (v - spot[1]) ** 2) / width**2) ** 2))
         veil = veil + (0.16 * rng.random() * glow)[..., None] * np.array([0.9, 0.9, 1.0], np.float32)
-    return Light(gain_HW=np.maximum(gain, 0.12).astype(np.float32), veil_HWC=veil.astype(np.float32))
+    # An old lens passes less blue, then less green.
+    lens = np.array([1 - 0.06 * haze, 1 - 0.17 * haze, 1 - 0.45 * haze], np.float32)
+    gain = np.maximum(gain, 0.12)[..., None] * ((1 - 0.22 * haze) * lens)
+    return Light(gain_HWC=gain.astype(np.float32), veil_HWC=(veil * lens).astype(np.float32))
 
 
-def expose(image_HWC: np.ndarray, lamp: Light, *, haze: float) -> np.ndarray:
+def expose(image_HWC: np.ndarray, lamp: Light) -> np.ndarray:
     """Light on the retina, then the veil in front of it."""
     size = (image_HWC.shape[1], image_HWC.shape[0])
-    gain = cv2.resize(lamp.gain_HW, size, interpolation=cv2.INTER_LINEAR) * np.float32(1 - 0.25 * haze)
-    image_HWC *= gain[..., None]
-    image_HWC += cv2.resize(lamp.veil_HWC, size, interpolation=cv2.INTER_LINEAR)
-    # An old lens passes less blue, then less green.
-    return image_HWC * np.array([1 - 0.06 * haze, 1 - 0.20 * haze, 1 - 0.50 * haze], np.float32)
+    lit = cv2.multiply(image_HWC, cv2.resize(lamp.gain_HWC, size, interpolation=cv2.INTER_LINEAR))
+    return cv2.add(lit, cv2.resize(lamp.veil_HWC, size, interpolation=cv2.INTER_LINEAR))
 
 
 def field_of_view(pose: Pose, style: SiteStyle, size: int) -> np.ndarray:
@@ -80,10 +80,9 @@ def field_of_view(pose: Pose, style: SiteStyle, size: int) -> np.ndarray:
     u, v = axis[None, :], axis[:, None]
     inside = np.clip(radius - np.sqrt(u * u + v * v) + 0.5, 0, 1)
     if style.notch:
-        tab = 0.050 * radius
-        along, across = (u * 0.72 - v * 0.69), (u * 0.69 + v * 0.72)
-        edge = np.maximum(np.abs(across) - tab, along - radius * 1.035)
-        inside = np.maximum(inside, np.clip(0.5 - edge, 0, 1) * (along > 0))
+        tab = 0.042 * radius
+        at = 0.7071 * (radius + 0.1 * tab)
+        inside = np.maximum(inside, np.clip(tab - np.sqrt((u - at) ** 2 + (v + at) ** 2) + 0.5, 0, 1))
     return inside * np.clip(pose.cut * radius - np.abs(v) + 0.5, 0, 1)
 
 
@@ -97,24 +96,23 @@ def develop(image_HWC: np.ndarray, style: SiteStyle, rng: np.random.Generator, *
     if style.sharpening:
         soft = cv2.GaussianBlur(image, (0, 0), 1.6 * size / 256)
         image = cv2.addWeighted(image, 1 + style.sharpening, soft, -style.sharpening, 0)
-    grey = image @ np.array([0.30, 0.55, 0.15], np.float32)
-    saturation = np.float32(style.saturation * math.exp(rng.normal(0, 0.05)))
-    image = grey[..., None] + saturation * (image - grey[..., None])
+    saturation = style.saturation * math.exp(rng.normal(0, 0.05))
     gains = np.array(style.cast) * np.exp(rng.normal(0, 0.05, 3)) * math.exp(rng.normal(0.0, 0.13))
-    image = np.maximum(image * gains.astype(np.float32), 1e-4)
+    mix = saturation * np.eye(3) + (1 - saturation) * np.array([0.30, 0.55, 0.15])
+    image = cv2.max(cv2.transform(image, (gains[:, None] * mix).astype(np.float32)), 1e-4)
     # A soft shoulder: bright things roll off toward white as a sensor's tone curve lets them, instead of clipping.
-    image = np.where(image > 0.75, 0.75 + 0.25 * np.tanh((image - 0.75) / 0.25), image)
+    bright = image > 0.75
+    image[bright] = 0.75 + 0.25 * np.tanh((image[bright] - np.float32(0.75)) * np.float32(4))
     return cv2.pow(image, style.gamma) * np.float32(255)
 
 
 def finish(image_HWC: np.ndarray, inside_HW: np.ndarray, style: SiteStyle, rng: np.random.Generator) -> np.ndarray:
     """Noise, the black frame and the camera's JPEG: uint8 [H, W, C]."""
     size = image_HWC.shape[0]
-    noise = rng.standard_normal((size, size, 3), dtype=np.float32)
-    grain = cv2.GaussianBlur(noise, (0, 0), 0.55) * np.float32(style.noise * 1.6)
-    image = image_HWC + grain
-    image = image * inside_HW[..., None] + style.border * (1 - inside_HW[..., None])
-    pixels = np.clip(np.round(image), 0, 255).astype(np.uint8)
+    noise = cv2.merge([grain(rng, size, sigma=0.6) for _ in range(3)])
+    image = cv2.scaleAdd(noise, style.noise, image_HWC)
+    inside = cv2.merge([inside_HW] * 3)
+    pixels = cv2.convertScaleAbs(cv2.max(cv2.multiply(image - np.float32(style.border), inside), -style.border), beta=style.border)
     quality = int(np.clip(style.jpeg_quality + rng.integers(-4, 5), 30, 98))
     _, data = cv2.imencode('.jpg', pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])

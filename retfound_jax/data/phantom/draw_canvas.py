@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
+
+from retfound_jax.core.random import example_rng
 
 _SHIFT = 4  # OpenCV draws with this many fractional bits
 
@@ -95,7 +97,7 @@ class Canvas:
     def blurred(self, sigma: float) -> np.ndarray:
         """The layer as float32 0 to 1, blurred by `sigma` [px]."""
         layer = cv2.GaussianBlur(self.pixels_HW, (0, 0), sigma) if sigma > 0.2 else self.pixels_HW
-        return layer.astype(np.float32) * np.float32(1 / 255)
+        return cv2.multiply(layer, 1 / 255, dtype=cv2.CV_32F)
 
     def mask(self, size: int, *, threshold: int = 110) -> np.ndarray:
         """The drawn part as bool [size, size]: pixels covered to at least `threshold` of 255, whatever the strength drawn."""
@@ -114,13 +116,15 @@ def ellipse(centre: np.ndarray, half_x: float, half_y: float, *, angle: float = 
     return np.stack([centre[0] + c * x - s * y, centre[1] + s * x + c * y], axis=1)
 
 
+_ROUND = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+_COS, _SIN = np.cos(_ROUND), np.sin(_ROUND)
+_HARMONICS = np.concatenate([f(k * _ROUND)[None] / w for f in (np.cos, np.sin) for k, w in ((2, 1.0), (3, 1.3), (4, 1.6))])  # [6, 16]
+
+
 def blob(rng: np.random.Generator, centre: np.ndarray, radius: float, *, rough: float, stretch: float = 1.0, angle: float = 0.0) -> np.ndarray:
     """An irregular closed outline [16, 2]: a circle with a few random harmonics, then stretched along `angle`."""
-    t = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    a = rng.normal(0, rough, (2, 3)) / np.array([1.0, 1.3, 1.6])
-    k = np.arange(2, 5)[:, None] * t
-    r = radius * np.clip(1 + a[0] @ np.cos(k) + a[1] @ np.sin(k), 0.35, 1.8)
-    x, y = r * np.cos(t) * stretch, r * np.sin(t)
+    r = radius * np.clip(1 + rough * (rng.standard_normal(6) @ _HARMONICS), 0.35, 1.8)
+    x, y = r * _COS * stretch, r * _SIN
     c, s = math.cos(angle), math.sin(angle)
     return np.stack([centre[0] + c * x - s * y, centre[1] + s * x + c * y], axis=1)
 
@@ -129,3 +133,31 @@ def cloud(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Smooth noise float32 [size, size] of about unit variance with `cells` random values on a side."""
     seed = rng.standard_normal((cells + 2, cells + 2), dtype=np.float32)
     return cv2.resize(seed, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+@lru_cache(maxsize=8)
+def _tile(size: int, sigma: float) -> np.ndarray:
+    rough = example_rng(0, 0, size).standard_normal((size, size), dtype=np.float32)
+    fine = cv2.GaussianBlur(rough, (0, 0), sigma) if sigma > 0 else rough
+    return fine / fine.std()
+
+
+def grain(rng: np.random.Generator, size: int, *, sigma: float) -> np.ndarray:
+    """Fine noise float32 [size, size] of unit variance: a random window of one large tile that is made once, which is quick."""
+    tile = _tile(max(1024, 2 * size), round(sigma, 2))
+    y, x = rng.integers(0, len(tile) - size, 2)
+    window = tile[y : y + size, x : x + size]
+    return window[::-1] if rng.random() < 0.5 else window
+
+
+def paint_over(image_HWC: np.ndarray, alpha_HW: np.ndarray, colour_C: np.ndarray) -> None:
+    """Blends one colour over the picture, in place, where `alpha_HW` is above zero."""
+    x, y, width, height = cv2.boundingRect((alpha_HW > 0).astype(np.uint8))
+    patch, alpha = image_HWC[y : y + height, x : x + width], alpha_HW[y : y + height, x : x + width]
+    patch += alpha[..., None] * (colour_C - patch)
+
+
+def spread(maps: list[np.ndarray], weights_CK: np.ndarray) -> np.ndarray:
+    """Up to four grey maps weighted into three colours: float32 [H, W, C]."""
+    stack = cv2.merge(maps) if len(maps) > 1 else maps[0]
+    return cv2.transform(stack, weights_CK.astype(np.float32))

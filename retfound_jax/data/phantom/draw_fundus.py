@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from retfound_jax.data.phantom.draw_canvas import Canvas, Landmarks, Pose, cloud, ellipse
+from retfound_jax.data.phantom.draw_canvas import Canvas, Landmarks, Pose, cloud, ellipse, grain, spread
 
 _BLOND = np.log(np.array([0.80, 0.46, 0.27], np.float32))  # reflectance of a fundus with next to no melanin
 _BROWN = np.log(np.array([0.46, 0.245, 0.115], np.float32))  # and of a densely pigmented one
 _MACULA = np.array([0.22, 0.34, 0.36], np.float32)  # density of the pigment of the macula and of the taller pigment cells there
 _FOVEOLA = np.array([0.34, 0.46, 0.26], np.float32)
 _CHOROID = np.array([0.17, 0.26, 0.16], np.float32)  # how much lighter a choroidal vessel is than the pigment between
+_FINE = np.array([0.016, 0.024, 0.026], np.float32)  # the grain of the pigment epithelium
+_GRANULAR = np.array([0.014, 0.020, 0.016], np.float32)
 _MOTTLE = np.array([0.9, 1.1, 1.0], np.float32)
 
 
@@ -76,9 +78,10 @@ def ground(
     log_HWC = tone - macula[..., None] * _MACULA - foveola[..., None] * _FOVEOLA + mottle[..., None] * _MOTTLE
     log_HWC[..., 1] += hue
     log_HWC = cv2.resize(log_HWC, (pose.size, pose.size), interpolation=cv2.INTER_LINEAR)
-    log_HWC += _choroid(pose, marks, choroid, tessellation=tessellation)[..., None] * _CHOROID
-    grain = cv2.GaussianBlur(texture.standard_normal((pose.size, pose.size), dtype=np.float32), (0, 0), 1.3 * pose.size / 384)
-    log_HWC += (np.float32(0.055) * grain)[..., None]
+    net = _choroid(pose, marks, choroid, tessellation=tessellation)
+    fine = grain(texture, pose.size, sigma=1.0 * pose.size / 384)
+    coarse_grain = grain(texture, pose.size, sigma=2.4 * pose.size / 384)
+    log_HWC += spread([net, fine, coarse_grain], np.column_stack([_CHOROID, _FINE, _GRANULAR]))
     return cv2.exp(log_HWC)
 
 
@@ -106,7 +109,7 @@ def _choroid(pose: Pose, marks: Landmarks, rng: np.random.Generator, *, tessella
     # The pigment epithelium is thickest behind the macula and thins below and to the nose.
     window = (1 - 0.85 * veiled) * np.clip(0.75 + 0.3 * cloud(rng, coarse, 4) + 0.25 * y_HW, 0.1, 1.5)
     window = cv2.resize(window.astype(np.float32), (pose.size, pose.size), interpolation=cv2.INTER_LINEAR)
-    return (net - np.float32(0.45)) * window * np.float32(0.10 + 1.35 * tessellation)
+    return (net - np.float32(0.45)) * window * np.float32(0.10 + 1.05 * tessellation)
 
 
 def sheen(pose: Pose, marks: Landmarks, rng: np.random.Generator, *, age: float) -> np.ndarray:
@@ -124,7 +127,7 @@ def sheen(pose: Pose, marks: Landmarks, rng: np.random.Generator, *, age: float)
     envelope = np.exp(-((r - np.float32(0.20)) ** 2) / np.float32(2 * 0.21**2)) * (np.float32(0.28) + np.float32(0.72) * poles)
     youth = float(np.clip(1.25 - age / 75, 0.22, 1.0)) * rng.uniform(0.6, 1.3)
     layer = envelope * (1 + np.float32(0.33) * streaks) * np.float32(youth)
-    return cv2.resize(layer, (pose.size, pose.size), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(layer.astype(np.float32), (pose.size, pose.size), interpolation=cv2.INTER_LINEAR)
 
 
 def foveal_reflex(marks: Landmarks, rng: np.random.Generator, *, age: float) -> tuple[np.ndarray, float]:
@@ -154,8 +157,8 @@ def paint_disc(image_HWC: np.ndarray, pose: Pose, disc: Disc, rng: np.random.Gen
     inside = _step(cup, 1.0, 0.13 + soft)[..., None]
     glow = np.exp(-((cup / 0.8) ** 2))[..., None].astype(np.float32)
     colour += (deep - colour) * inside * (np.float32(0.72) + np.float32(0.28) * glow)
-    grain = cv2.GaussianBlur(rng.standard_normal(q.shape).astype(np.float32), (0, 0), 1.8 * pose.size / 384)
-    colour *= lit * (1 + np.float32(0.07) * grain[..., None])
+    fine = grain(rng, pose.size, sigma=1.8 * pose.size / 384)[box]
+    colour *= lit * (1 + np.float32(0.03) * fine[..., None])
     patch += (colour - patch) * _step(q, 1.0, soft)[..., None]
 
 

@@ -177,8 +177,8 @@ def _new_vessels(canvas: Canvas, place: _Places, rng: np.random.Generator, state
     if state.new_vessels_disc:
         for _ in range(int(rng.integers(9, 16))):
             start = place.marks.disc + rng.normal(0, 0.4, 2) * place.marks.disc_radius
-            line = _curl(rng, start, steps=int(rng.integers(12, 24)), step=0.013, turn=0.42)
-            canvas.line(line, value=int(rng.integers(150, 240)), thickness=1)
+            line = _curl(rng, start, steps=int(rng.integers(14, 30)), step=0.013, turn=0.36)
+            canvas.line(line, value=int(rng.integers(110, 200)))
     for centre in place.scatter(rng, state.new_vessels_elsewhere, margin=0.18, near=0.42):
         for angle in np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(9, 17)))):
             line = _curl(rng, centre + rng.normal(0, 0.012, 2), steps=int(rng.integers(8, 16)), step=0.011, turn=0.5, heading=angle)

@@ -18,7 +18,7 @@ ARTERY, VEIN = 0, 1
 _TRUNK_RADIUS = (0.0080, 0.0116)  # arteries are about two thirds as wide as veins; a disc is .3 across and a vein 1/13 of it
 _STEP = 0.026
 _GRID = 130  # cells on a side of the occupancy grid, which spans -1.25 to 1.25
-_SPACING = (0.20, 0.17, 0.14)  # mean distance between forks, by generation
+_SPACING = (0.17, 0.15, 0.13)  # mean distance between forks, by generation
 
 # Control points of the trunks: (toward the nose, up) in units of the disc-to-fovea distance, the disc at (0, 0) and the fovea at
 # (-1, 0). Upper side; the lower side is the mirror image.
@@ -113,21 +113,23 @@ def _trunk(rng: np.random.Generator, control: np.ndarray, *, kind: int, radius: 
     points = _spline(len(control), count) @ control
     tangent = np.gradient(points, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1) / np.hypot(tangent[:, 0], tangent[:, 1])[:, None]
-    at = np.linspace(0, length, count)
+    at, step = np.linspace(0, length, count, retstep=True)
+    drift_6P = rng.standard_normal((6, max(4, count // 12))) @ _hat(max(4, count // 12), count)
     waves = np.zeros(count)
-    for wavelength, amplitude in ((0.55, 0.012), (0.24, 0.0065), (0.12, 0.0022)):
-        phase = np.cumsum(np.abs(1 + 0.5 * _drift(rng, count))) * (at[1] - at[0]) / wavelength
-        waves += amplitude * tortuosity * np.sin(2 * np.pi * (phase + rng.random())) * (0.6 + 0.4 * _drift(rng, count))
+    for k, (wavelength, amplitude) in enumerate(((0.55, 0.013), (0.22, 0.0075), (0.10, 0.0028))):
+        phase = np.cumsum(np.abs(1 + 0.5 * drift_6P[2 * k])) * step / wavelength
+        waves += amplitude * tortuosity * np.sin(2 * np.pi * (phase + rng.random())) * (0.6 + 0.4 * drift_6P[2 * k + 1])
     points = points + normal * (waves * np.minimum(at / 0.25, 1))[:, None]
     # Every fork takes its share of the flow: the trunk is much thinner at the rim of the field than at the disc.
     taper = 1 - 0.62 * (at / max(length, 0.9)) ** 0.85
     return Vessel(kind=kind, points_P2=points, half_width_P=radius * taper, width=float(radius * taper.mean()))
 
 
-def _drift(rng: np.random.Generator, length: int) -> np.ndarray:
-    """Slow noise of about unit size."""
-    knots = rng.standard_normal(max(4, length // 12))
-    return np.interp(np.linspace(0, len(knots) - 1, length), np.arange(len(knots)), knots)
+@lru_cache(maxsize=32)
+def _hat(knots: int, points: int) -> np.ndarray:
+    """The matrix [knots, points] of linear interpolation."""
+    at = np.linspace(0, knots - 1, points)
+    return np.maximum(0, 1 - np.abs(at[None, :] - np.arange(knots)[:, None]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ def _sprout(rng: np.random.Generator, parents: list[Vessel], marks: Landmarks, *
         major = rng.random(len(i)) < 0.22
         ahead = points[i + 1] - points[i]
         heading = np.arctan2(ahead[:, 1], ahead[:, 0]) + side * np.where(major, rng.uniform(0.35, 0.7, len(i)), rng.uniform(0.7, 1.3, len(i)))
-        radius = width[i] * np.where(major, rng.uniform(0.68, 0.88, len(i)), rng.uniform(0.34, 0.62, len(i)))
+        radius = width[i] * np.where(major, rng.uniform(0.68, 0.88, len(i)), rng.uniform(0.38, 0.66, len(i)))
         radius = np.maximum(radius, min(0.0016, 0.9 * width[-1]))
         rows.append(np.column_stack([points[i], heading, radius, np.full(len(i), vessel.kind), np.full(len(i), number)]))
     if not rows:
@@ -177,7 +179,7 @@ def _sprout(rng: np.random.Generator, parents: list[Vessel], marks: Landmarks, *
 def _walk(rng: np.random.Generator, seeds: _Seeds, ground: np.ndarray, marks: Landmarks, *, tortuosity: float, first: int) -> list[Vessel]:
     """All branches of one generation take their steps together, and stop at a vessel of their own kind."""
     count = len(seeds.heading_N)
-    length_N = np.clip(seeds.radius_N / 0.0055, 0.22, 1.0) * rng.uniform(0.5, 1.2, count) * 0.95
+    length_N = np.clip(seeds.radius_N / 0.0050, np.where(seeds.inward_N, 0.36, 0.22), 1.0) * rng.uniform(0.5, 1.2, count) * 0.95
     steps = int(np.ceil(length_N.max() / _STEP))
     bend_TN = _wander(rng, steps, count) * (0.6 + 0.4 * tortuosity)
     position, heading, toward_sign = seeds.start_N2.copy(), seeds.heading_N.copy(), np.where(seeds.inward_N, 1.0, -1.0)[:, None]
@@ -215,8 +217,8 @@ def _walk(rng: np.random.Generator, seeds: _Seeds, ground: np.ndarray, marks: La
 def _wander(rng: np.random.Generator, steps: int, count: int) -> np.ndarray:
     """Turning [radians per step]: a quick part and a slow part that swings back and forth."""
     quick = rng.standard_normal((steps + 2, count)).astype(np.float32)
-    wave = 2 * np.pi * (np.arange(steps)[:, None] / rng.uniform(7, 16, count) + rng.random(count))
-    return 0.06 * (quick[:-2] + quick[1:-1] + quick[2:]) + rng.uniform(0.03, 0.13, count) * np.sin(wave)
+    wave = 2 * np.pi * (np.arange(steps)[:, None] / rng.uniform(6, 14, count) + rng.random(count))
+    return 0.085 * (quick[:-2] + quick[1:-1] + quick[2:]) + rng.uniform(0.04, 0.17, count) * np.sin(wave)
 
 
 def _claim(ground: np.ndarray, vessel: Vessel, number: int) -> None:

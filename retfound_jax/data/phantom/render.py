@@ -11,7 +11,7 @@ from retfound_jax.core.errors import UsageError
 from retfound_jax.core.random import example_rng
 from retfound_jax.data.phantom import draw_camera, draw_fundus, draw_lesions, draw_vessels
 from retfound_jax.data.phantom.config import PhantomConfig, Stream
-from retfound_jax.data.phantom.draw_canvas import Canvas, Landmarks, Pose, ellipse
+from retfound_jax.data.phantom.draw_canvas import Canvas, Landmarks, Pose, ellipse, paint_over, spread
 from retfound_jax.data.phantom.draw_fundus import Disc
 from retfound_jax.data.phantom.draw_lesions import KINDS, Severity
 from retfound_jax.data.phantom.draw_vessels import ARTERY, VEIN, Vessel
@@ -22,14 +22,14 @@ _LEVELS = 5  # of strength, for vessels thinner than a pixel
 _FOVEA, _MACULA = 0.066, 0.243  # radii of the fovea (1.5 mm across) and the macula (5.5 mm) in retina units (1 = 6.2 mm)
 # Optical density of blood for red, green and blue; the columns of one 3 x 4 matrix for each group of four layers.
 _FLOW = ('vein', 'artery', 'new_vessel', 'irma')
-_FLOW_DENSITY = np.array([[0.24, 0.07, 0.12, 0.14], [0.60, 0.40, 0.58, 0.50], [0.40, 0.29, 0.40, 0.36]], np.float32)
+_FLOW_DENSITY = np.array([[0.30, 0.09, 0.14, 0.16], [0.74, 0.50, 0.66, 0.56], [0.50, 0.37, 0.46, 0.40]], np.float32)
 _LEAK = ('haemorrhage', 'microaneurysm')
 _LEAK_DENSITY = np.array([[0.42, 0.26], [1.00, 0.80], [0.62, 0.52]], np.float32)
 _GLINT = np.array([[0.12], [0.20], [0.15]], np.float32)
 _PALE = {  # colour, opacity and blur [px at 384] of what is brighter than the retina
     'drusen': (np.array([0.92, 0.74, 0.42], np.float32), 0.62, 1.5),
     'exudate': (np.array([1.02, 0.93, 0.58], np.float32), 0.92, 0.7),
-    'cotton_wool': (np.array([0.95, 0.88, 0.74], np.float32), 0.80, 3.0),
+    'cotton_wool': (np.array([0.92, 0.84, 0.68], np.float32), 0.66, 3.2),
 }
 
 
@@ -138,11 +138,11 @@ def _scene(patient: Patient, pose: Pose, marks: Landmarks, disc: Disc, chance: d
         texture=texture,
     )
     layer = draw_fundus.sheen(pose, marks, texture, age=patient.age)
-    scene += layer[..., None] * (np.array([0.060, 0.075, 0.050], np.float32) * np.float32(0.6 + 0.7 * patient.pigment))
+    scene += spread([layer], np.array([[0.060], [0.075], [0.050]]) * (0.6 + 0.7 * patient.pigment))
     outline, strength = draw_fundus.foveal_reflex(marks, texture, age=patient.age)
     glint = Canvas(pose)
     glint.polygon(outline)
-    scene += (glint.blurred(1.2 * pose.size / 384) * np.float32(0.55 * strength))[..., None]
+    paint_over(scene, glint.blurred(1.2 * pose.size / 384) * np.float32(0.45 * strength), np.array([1.0, 0.95, 0.85], np.float32))
     draw_fundus.paint_disc(scene, pose, disc, chance(Stream.DISC), pigment=patient.pigment)
     return scene
 
@@ -152,8 +152,7 @@ def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas) -> np
     unit = scene.shape[0] / 384
     for name, (colour, opacity, blur) in _PALE.items():
         if layers[name].pixels_HW.any():
-            alpha = layers[name].blurred(blur * unit) * np.float32(opacity)
-            scene += alpha[..., None] * (colour - scene)
+            paint_over(scene, layers[name].blurred(blur * unit) * np.float32(opacity), colour)
     density = _weigh([layers[name] for name in _FLOW], _FLOW_DENSITY, blur=0.75 * unit)
     density -= _weigh([reflex], _GLINT, blur=0.6 * unit)
     if any(layers[name].pixels_HW.any() for name in _LEAK):
@@ -164,7 +163,7 @@ def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas) -> np
 def _weigh(layers: list[Canvas], weights: np.ndarray, *, blur: float) -> np.ndarray:
     """Blurred layers summed into three colours: float32 [H, W, C]."""
     stack = cv2.GaussianBlur(cv2.merge([layer.pixels_HW for layer in layers]), (0, 0), blur)
-    return cv2.transform(stack.astype(np.float32), weights / np.float32(255))
+    return spread([stack.astype(np.float32)], weights / np.float32(255))
 
 
 def _photograph(
@@ -172,7 +171,7 @@ def _photograph(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scene as the site's camera takes it: uint8 [size, size, 3], and how far each pixel lies inside the field."""
     camera, style, size = chance(Stream.CAMERA), patient.site, config.image_size
-    scene = draw_camera.expose(scene, draw_camera.light(camera, style, pose, haze=patient.haze), haze=patient.haze)
+    scene = draw_camera.expose(scene, draw_camera.light(camera, style, pose, haze=patient.haze))
     image = draw_camera.develop(scene, style, camera, size=size, haze=patient.haze)
     inside = draw_camera.field_of_view(pose, style, size)
     # A second photograph of the same eye differs in its noise and its JPEG, so that stream belongs to the photograph and not to the eye.
