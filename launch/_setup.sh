@@ -15,14 +15,17 @@ usable() {
 }
 
 find_python() {
-    local name
+    local name path
     if [ -n "${PYTHON:-}" ]; then
         usable "$PYTHON" || die "PYTHON=$PYTHON is no Python 3.11 to 3.14 with the venv module; unset it or name another"
         printf '%s\n' "$PYTHON"
         return
     fi
     for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
-        if usable "$name"; then command -v "$name"; return; fi
+        while IFS= read -r path; do
+            case $path in "$venv"/*) continue ;; esac # an environment cannot be made from itself
+            if usable "$path"; then printf '%s\n' "$path"; return; fi
+        done < <(type -aP "$name" || true)
     done
     die "no Python 3.11 to 3.14 with the venv module was found on PATH; install one (on Debian: python3 and python3-venv)," \
         "or name it as PYTHON=/path/to/python"
@@ -58,33 +61,40 @@ install() {
     total=$(grep -c '^[A-Za-z]' "$root/launch/requirements.lock")
     say "[2/2] installing the pinned packages (about 1.5 GB, a minute or two; log in .venv/install.log)"
     "$python" -m pip install --progress-bar off --disable-pip-version-check --require-hashes -r "$root/launch/requirements.lock" 2>&1 \
-        | show_progress "$total" "$log" || { tail -n 15 "$log" >&2; die "the install failed (above: the end of .venv/install.log); run the same command again"; }
+        | show_progress "$total" "$log" \
+        || { tail -n 15 "$log" >&2; die "the install failed (above: the end of .venv/install.log); run the same command again"; }
     "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e "$root" >>"$log" 2>&1 \
         || { tail -n 15 "$log" >&2; die "installing the package itself failed (above: the end of .venv/install.log)"; }
 }
 
+# True where the environment is whole, was made here, and from what is wanted now.
+ready() { [ ! -e "$begun" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(wanted)" ] && usable "$venv/bin/python"; }
+
+# True where the environment can be brought up to date; one that was left half installed, or was moved here, cannot.
+repairable() {
+    [ ! -e "$begun" ] && usable "$venv/bin/python" && "$venv/bin/python" -m pip --version >/dev/null 2>&1 \
+        && { [ ! -e "$stamp" ] || [ "$(head -n 1 "$stamp")" = "$root" ]; }
+}
+
 set_up() {
     local stamp=$venv/.installed begun=$venv/.installing python
-    if [ ! -e "$begun" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(wanted)" ] && usable "$venv/bin/python"; then return; fi
-    # Two commands started together take turns; where flock is missing the user has to.
-    if command -v flock >/dev/null; then
+    if ready; then return; fi
+    if command -v flock >/dev/null; then # two commands started together take turns
         exec 9>"$root/.launch.lock"
         flock 9
-        if [ ! -e "$begun" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(wanted)" ]; then exec 9>&-; return; fi
+        if ready; then exec 9>&-; return; fi
     fi
-    # An environment is kept only if it is whole and stands where it was made.
-    if [ -e "$begun" ] || ! usable "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 \
-        || { [ -e "$stamp" ] && [ "$(head -n 1 "$stamp")" != "$root" ]; }; then
+    if repairable; then
+        say "[1/2] bringing $venv up to date"
+    else
         python=$(find_python)
         say "[1/2] making $venv with $("$python" --version 2>&1) ($python)"
         "$python" -m venv --clear "$venv" || die "$python could not make $venv (above: why)"
-    else
-        say "[1/2] bringing $venv up to date"
     fi
     rm -f "$stamp"
     : >"$begun"
     install
     wanted >"$stamp"
     rm -f "$begun"
-    if command -v flock >/dev/null; then exec 9>&-; fi
+    exec 9>&-
 }
