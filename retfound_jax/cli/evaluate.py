@@ -1,0 +1,47 @@
+"""`retfound evaluate`: predictions, metrics with intervals, subgroups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from retfound_jax.core.errors import UsageError
+
+SUMMARY = 'predictions and metrics with intervals by patient and subgroup'
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string('workdir', None, 'run directory of a fine-tuned model', flag_values=values, required=True)
+    flags.DEFINE_string('dataset', '', "dataset directory to evaluate on; left out: the run's own", flag_values=values)
+    flags.DEFINE_string('split', 'test', 'split to evaluate', flag_values=values)
+    flags.DEFINE_list('by', [], 'subgroups: columns, age_band, or intersections such as sex+age_band', flag_values=values)
+    flags.DEFINE_enum('checkpoint', 'best', ['best', 'latest'], 'which checkpoint', flag_values=values)
+    flags.DEFINE_string('threshold', 'youden', 'rule of the threshold chosen on validation: youden, or sensitivity=0.9', flag_values=values)
+    flags.DEFINE_integer('min_n', 20, 'patients of a subgroup below which its numbers are withheld', flag_values=values, lower_bound=1)
+    flags.DEFINE_integer('replicates', 1000, 'bootstrap resamples of the patients', flag_values=values, lower_bound=1)
+    flags.DEFINE_integer('seed', 0, 'of the resampling', flag_values=values, lower_bound=0)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Predicts validation and the split, writes predictions/ and tables/, and prints the main numbers."""
+    from retfound_jax.evals.evaluation import evaluate_run
+    from retfound_jax.evals.tables import EvalConfig
+    from retfound_jax.evals.text import format_table
+    from retfound_jax.evals.thresholds import parse_rule
+    from retfound_jax.train.checkpoint import load_run
+
+    if values.dataset and not Path(values.dataset).is_dir():
+        raise UsageError(f'--dataset {values.dataset} is no directory: give one that `retfound ingest` wrote')
+    config = EvalConfig(
+        by=tuple(name for name in values.by if name.strip()),
+        replicates=values.replicates,
+        seed=values.seed,
+        min_n=values.min_n,
+        rule=parse_rule(values.threshold),
+    )
+    trained = load_run(values.workdir, which=values.checkpoint)
+    done = evaluate_run(trained, workdir=values.workdir, split=values.split, dataset=values.dataset, config=config)
+    print(format_table(done.table, level='patient'))
+    print(f'predictions: {done.predictions_path}\ntables: {done.table_path}')

@@ -1,0 +1,138 @@
+"""From cells to the rows of a table: values, intervals, counts, and in words why a number is not there.
+
+Letters: R replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from retfound_jax.evals import metrics
+from retfound_jax.evals.bootstrap import percentile_interval
+from retfound_jax.evals.cells import MACRO, Cell, Thresholds
+from retfound_jax.evals.subgroups import MISSING
+
+GAP = 'gap (max-min)'
+_NEEDS_POSITIVE = frozenset({'AUROC', 'AUPRC', 'sensitivity', 'F1', 'balanced_accuracy'})
+_NEEDS_NEGATIVE = frozenset({'AUROC', 'AUPRC', 'specificity', 'balanced_accuracy'})
+_MANY_DROPPED = 0.05  # share of replicates without a value from which the row says so
+Row = dict[str, Any]
+
+
+def cell_rows(
+    cell: Cell, *, level: str, by: str, group: str, level_of_interval: float, thresholds: Thresholds, min_n: int = 0
+) -> list[Row]:
+    """A row for each target and metric; with fewer than `min_n` patients of a target its numbers are withheld."""
+    rows = []
+    all_counts = {target: _counts(cell, target=target) for target in {name for name, _ in cell.value}}
+    for (target, metric), value in cell.value.items():
+        counted = all_counts[target]
+        row = {'level': level, 'by': by, 'group': group, 'target': target, 'metric': metric, **counted, 'dropped': 0}
+        if counted['n_patients'] < min_n:
+            rows.append(row | {'value': None, 'low': None, 'high': None, 'note': f'withheld: n below {min_n}'})
+            continue
+        note = _absent(cell, target=target, metric=metric, thresholds=thresholds)
+        if not np.isfinite(value):
+            rows.append(row | {'value': None, 'low': None, 'high': None, 'note': note or 'undefined: the values do not vary'})
+            continue
+        replicates_R = cell.replicates[target, metric]
+        interval = percentile_interval(replicates_R, value=value, level=level_of_interval)
+        if interval.dropped > _MANY_DROPPED * len(replicates_R):
+            note = f'{note}; ' if note else ''
+            valid = len(replicates_R) - interval.dropped
+            note += f'interval from {valid} of {len(replicates_R)} replicates, a class was absent in the others'
+        bounds = {'value': interval.value, 'low': _number(interval.low), 'high': _number(interval.high)}
+        rows.append(row | bounds | {'dropped': interval.dropped, 'note': note})
+    return rows
+
+
+def gap_rows(cells: Mapping[str, Cell], *, level: str, by: str, level_of_interval: float, min_n: int) -> list[Row]:
+    """The best minus the worst group of each metric, `missing` and withheld groups left out.
+
+    The interval is that of the difference between the two groups named in the note, in the same replicates, so it may reach below zero. The
+    two were picked because they lie furthest apart: with many small groups the gap is wide by chance alone.
+    """
+    shown = {name: cell for name, cell in cells.items() if name != MISSING}
+    names = next(iter(shown.values())).value if shown else {}
+    targets = {target for target, _ in names}
+    all_counts = {target: {group: _counts(cell, target=target) for group, cell in shown.items()} for target in targets}
+    rows = []
+    for target, metric in names:
+        counted = all_counts[target]
+        value = {
+            group: cell.value[target, metric]
+            for group, cell in shown.items()
+            if counted[group]['n_patients'] >= min_n and np.isfinite(cell.value[target, metric])
+        }
+        if len(value) < 2:
+            continue
+        high, low = max(value, key=value.get), min(value, key=value.get)
+        difference_R = shown[high].replicates[target, metric] - shown[low].replicates[target, metric]
+        interval = percentile_interval(difference_R, value=value[high] - value[low], level=level_of_interval)
+        best, worst = (low, high) if metric in metrics.LOWER_IS_BETTER else (high, low)
+        totals = {name: _sum(counted[group][name] for group in value) for name in ('n_images', 'n_patients', 'n_positive')}
+        rows.append(
+            {'level': level, 'by': by, 'group': GAP, 'target': target, 'metric': metric, **totals}
+            | {'value': interval.value, 'low': _number(interval.low), 'high': _number(interval.high), 'dropped': interval.dropped}
+            | {'note': f'best {best}, worst {worst}, of {len(value)} groups'}
+        )
+    return rows
+
+
+def _counts(cell: Cell, *, target: str) -> dict[str, int | None]:
+    """Images, patients, and positive rows at the level of the view (images or patients)."""
+    view = cell.view
+    if target == MACRO:
+        present_M, images_M = ~np.isnan(view.label_MT).all(axis=1), view.images_MT.max(axis=1, initial=0)
+        positive = None
+    else:
+        t = view.targets.index(target)
+        present_M, images_M = ~np.isnan(view.label_MT[:, t]), view.images_MT[:, t]
+        positive = None if view.kind == 'regress' else int(np.nansum(view.label_MT[:, t]))
+    return {
+        'n_images': int(images_M[present_M].sum()),
+        'n_patients': len(np.unique(view.patient_M[present_M])),
+        'n_positive': positive,
+    }
+
+
+def _absent(cell: Cell, *, target: str, metric: str, thresholds: Thresholds) -> str:
+    """What the rows lack for this metric; '' where nothing."""
+    view = cell.view
+    if target == MACRO:
+        return _absent_macro(cell, metric=metric)
+    label_M = view.label_MT[:, view.targets.index(target)]
+    if np.isnan(label_M).all():
+        return 'absent: no labelled case'
+    if view.kind == 'regress':
+        return ''
+    positive, negative = bool(np.nansum(label_M) > 0), bool(np.any(label_M == 0))
+    if metric in _NEEDS_POSITIVE and not positive:
+        return 'absent: no positive case'
+    if metric in _NEEDS_NEGATIVE and not negative:
+        return 'absent: no negative case'
+    if metric in metrics.DECISION_METRICS and thresholds.get(target) is None:
+        return 'absent: no threshold, as validation lacks a class'
+    return ''
+
+
+def _absent_macro(cell: Cell, *, metric: str) -> str:
+    if metric not in cell.macro:
+        return '' if (cell.view.class_M >= 0).any() else 'absent: no labelled case'
+    used = cell.macro[metric]
+    missing = [target for target in cell.view.targets if target not in used and not target.startswith('>=')]
+    if not used:
+        return 'absent: defined for no class'
+    return f'mean without {", ".join(missing)}, where it is undefined' if missing else ''
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _sum(values: Any) -> int | None:
+    values = list(values)
+    return None if any(value is None for value in values) else sum(values)

@@ -1,0 +1,58 @@
+"""Who is in which group: one column, an age band, or an intersection such as `sex+age_band`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.evals.predictions import Predictions
+
+MISSING = 'missing'
+AGE_BANDS = ('<40', '40-49', '50-59', '60-69', '>=70')
+_AGE_EDGES = (40, 50, 60, 70)  # [years]
+_NOT_GROUPS = frozenset({'key', 'patient', 'age'})
+
+
+def age_band(age_N: np.ndarray) -> np.ndarray:
+    """The band of each age [years], '' where it is missing."""
+    age_N = np.asarray(age_N, np.float64)
+    bands_N = np.asarray(AGE_BANDS)[np.digitize(age_N, _AGE_EDGES)]
+    return np.where(np.isnan(age_N), '', bands_N)
+
+
+def parse_by(by: Sequence[str], *, predictions: Predictions) -> tuple[str, ...]:
+    """Check the `--by` names; `age` means `age_band`. A UsageError names the nearest one that exists."""
+    known = sorted({'age_band', *predictions.columns} - _NOT_GROUPS)
+    parsed = []
+    for name in by:
+        parts = ['age_band' if part == 'age' else part for part in name.strip().split('+')]
+        for part in parts:
+            if part not in known:
+                raise UsageError(f"--by '{part}' is no column of the predictions{nearest(part, known)}: choose from {', '.join(known)}")
+        parsed.append('+'.join(parts))
+    return tuple(dict.fromkeys(parsed))
+
+
+def group_names(by: str, *, predictions: Predictions) -> np.ndarray:
+    """The group of each image for a checked `by`; `missing` where any part of it is."""
+    parts = [_part(name, predictions) for name in by.split('+')]
+    out_N = parts[0]
+    for part_N in parts[1:]:
+        joined_N = np.char.add(np.char.add(out_N, ', '), part_N)
+        out_N = np.where((out_N == MISSING) | (part_N == MISSING), MISSING, joined_N)
+    return out_N
+
+
+def group_masks(by: str, *, predictions: Predictions) -> dict[str, np.ndarray]:
+    """Rows of each group, groups in order (ages by age, the rest by name), `missing` last and always there."""
+    names_N = group_names(by, predictions=predictions)
+    ranks = {band: f'{i}' for i, band in enumerate(AGE_BANDS)}
+    present = sorted(set(names_N.tolist()) - {MISSING}, key=lambda name: [ranks.get(part, part) for part in name.split(', ')])
+    return {name: names_N == name for name in [*present, MISSING]}
+
+
+def _part(name: str, predictions: Predictions) -> np.ndarray:
+    values_N = age_band(predictions.columns['age']) if name == 'age_band' else np.asarray(predictions.columns[name]).astype(str)
+    return np.where(np.isin(values_N, ['', 'nan']), MISSING, values_N).astype(str)

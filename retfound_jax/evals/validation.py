@@ -1,0 +1,84 @@
+"""Quick metrics for the training loop: no intervals, no subgroups, one pass.
+
+The loop takes them as an argument (`validation_for(kind)`), so train/ need not know this room.
+
+Letters: N rows, Y label columns, S score columns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retfound_jax.evals import metrics
+from retfound_jax.train.checkpoint import Better, Validation
+
+_TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the log
+
+
+def validation_for(kind: str) -> Validation:
+    """What the training loop of a task of this kind is given."""
+    metric, mode = better(kind)
+    return Validation(
+        measure=lambda kind, label, score: validation_metrics(kind, label=label, score=score), better=Better(metric=metric, mode=mode)
+    )
+
+
+def better(kind: str) -> tuple[str, str]:
+    """The metric that chooses the best checkpoint, and whether more ('max') or less ('min') of it is better."""
+    return {'mae': ('loss', 'min'), 'regress': ('MAE', 'min')}.get(kind, ('AUROC', 'max'))
+
+
+def validation_metrics(kind: str, *, label: np.ndarray, score: np.ndarray) -> dict[str, float]:
+    """Metrics over images; a missing label is NaN or negative, and what a split cannot tell is NaN.
+
+    single, ordinal: label [N] or [N,1] class index, score [N,S] probabilities -> AUROC and AUPRC (mean over the classes present; the second
+    class where there are two), accuracy, cross-entropy [nat], and for ordinal quadratic kappa. multi: label and score [N,Y] -> AUROC, AUPRC
+    and cross-entropy, means over the labels. regress: label and score [N] or [N,1] -> MAE, RMSE, R2, pearson.
+    """
+    label_NY = np.asarray(label, np.float64).reshape(len(label), -1)
+    score_NS = np.asarray(score, np.float64).reshape(len(score), -1)
+    if kind == 'regress':
+        present_N = ~np.isnan(label_NY[:, 0])
+        found = metrics.regression_metrics(label_NY[present_N, 0], score=score_NS[present_N, 0])
+        return {name: float(value) for name, value in found.items()}
+    if kind == 'multi':
+        return _multi(np.where(label_NY < 0, np.nan, label_NY), score_NS)
+    present_N = label_NY[:, 0] >= 0  # False for NaN
+    return _classes(label_NY[present_N, 0].astype(np.int64), score_NS[present_N], ordinal=kind == 'ordinal')
+
+
+def _classes(label_N: np.ndarray, score_NS: np.ndarray, *, ordinal: bool) -> dict[str, float]:
+    classes = score_NS.shape[1]
+    targets = [1] if classes == 2 else range(classes)
+    ranked = [_ranked(label_N == c, score_NS[:, c]) for c in targets]
+    matrix_YY = metrics.confusion(label_N, predicted=score_NS.argmax(axis=1), classes=classes)
+    chosen_N = score_NS[np.arange(len(label_N)), label_N]
+    out = _mean(ranked) | {
+        'accuracy': float(metrics.accuracy(matrix_YY)),
+        'cross_entropy': _mean_or_nan(-np.log(np.clip(chosen_N, _TINY, 1))),
+    }
+    return out | {'kappa_quadratic': float(metrics.kappa_quadratic(matrix_YY))} if ordinal else out
+
+
+def _multi(label_NY: np.ndarray, score_NY: np.ndarray) -> dict[str, float]:
+    ranked = []
+    for y in range(label_NY.shape[1]):
+        present_N = ~np.isnan(label_NY[:, y])
+        ranked.append(_ranked(label_NY[present_N, y] > 0, score_NY[present_N, y]))
+    present_NY = ~np.isnan(label_NY)
+    score = np.clip(score_NY[present_NY], _TINY, 1 - _TINY)
+    positive = label_NY[present_NY] > 0
+    return _mean(ranked) | {'cross_entropy': _mean_or_nan(-np.log(np.where(positive, score, 1 - score)))}
+
+
+def _ranked(label_N: np.ndarray, score_N: np.ndarray) -> dict[str, float]:
+    return {'AUROC': float(metrics.auroc(label_N, score=score_N)), 'AUPRC': float(metrics.auprc(label_N, score=score_N))}
+
+
+def _mean(ranked: list[dict[str, float]]) -> dict[str, float]:
+    """Mean over the targets that have both classes; NaN where none has."""
+    return {name: _mean_or_nan(np.array([one[name] for one in ranked if np.isfinite(one[name])])) for name in metrics.RANK_METRICS}
+
+
+def _mean_or_nan(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float('nan')
