@@ -1,0 +1,245 @@
+"""Batches. Which images stand in the batch of a step, in which order and how augmented, is a pure function of (seed, step).
+
+Grain runs the decoding: in threads, or in worker processes. Its elements are chunks of a batch, numbered from 0, and every chunk is
+computed from its number alone; so the stream is the same for any number of workers, it resumes anywhere, and the hosts' parts of a
+batch join to the same global batch whatever their number. Memory holds a few chunks for each worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.random import example_rng
+from retfound_jax.data.config import DataConfig
+from retfound_jax.data.decode import DecodeFailure
+from retfound_jax.data.order import rows_at
+from retfound_jax.data.sources import Reader, Source
+from retfound_jax.data.transforms import eval_image, train_image
+
+Batch = dict[str, np.ndarray]
+
+_CHUNK = 256  # [images] at most in what one thread or process makes at a time
+_STREAM = 0xDA7A  # keeps these random numbers apart from others drawn from the same seed
+_FAILED, _REASON = 'failed_row', 'reason'
+
+
+class Loader:
+    """Endless batches for training. Iterate it, or save `state()` and go on from it with `restore`.
+
+    A batch is a dict of `image` uint8 [b, S, S, 3], `index` int64 [b] (row of the source) and `labels` float32 [b, Y] (NaN missing), b
+    being this host's part of the batch: host h has rows h*b to (h+1)*b. Epochs follow each other without a gap, so that a batch may
+    hold the end of one and the start of the next, and a source smaller than a batch works.
+    """
+
+    def __init__(self, config: DataConfig, source: Source, *, seed: int, process_index: int = 0, process_count: int = 1) -> None:
+        """Opens nothing yet; the first `next` starts the workers.
+
+        Raises:
+          UserError: the source is empty.
+          UsageError: the hosts cannot share the batch equally.
+        """
+        if len(source) == 0:
+            raise UserError(f'the split "{config.split}" has no image to train on')
+        self._config, self._source, self._seed = config, source, seed
+        self._host = _Host.of(config, index=process_index, count=process_count)
+        self._chunks = _TrainChunks(config=config, reader=source.reader, labels=source.labels, host=self._host, seed=seed)
+        self._step = 0
+        self._stream: _Stream | None = None
+
+    @property
+    def step(self) -> int:
+        """Batches given so far; the next batch is that of this step, counted from 0."""
+        return self._step
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch.
+
+        Raises:
+          UserError: an image cannot be decoded; its key is named.
+        """
+        if self._stream is None:
+            self._stream = _Stream(self._chunks, first=self._step * self._host.chunks, end=sys.maxsize, workers=self._config.workers)
+        batch = _join([_checked(self._stream.next(), self._source) for _ in range(self._host.chunks)])
+        self._step += 1
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands and which stream it is, as JSON values."""
+        return {'step': self._step, 'seed': self._seed, 'fingerprint': self._source.fingerprint, 'batch_size': self._config.batch_size}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a saved state.
+
+        Raises:
+          UserError: the state belongs to another seed, other data or another batch size.
+        """
+        here = self.state()
+        for name, what in (('fingerprint', 'other data'), ('seed', 'another seed'), ('batch_size', 'another batch size')):
+            if state.get(name) != here[name]:
+                raise UserError(
+                    f'the saved position in the data belongs to {what} ({name} {state.get(name)}, here {here[name]}); '
+                    'go on with the same configuration or start a new run'
+                )
+        self.close()
+        self._step = int(state['step'])
+
+    def close(self) -> None:
+        """Stops threads and workers; a later `next` starts them again."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def eval_batches(config: DataConfig, source: Source, *, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
+    """Every row once, in order, by the evaluation transform, plus `mask` bool [b]: False for the rows that fill up the last batch.
+
+    Filling rows have `index` -1, black pixels and NaN labels. All hosts get the same number of batches.
+
+    Raises:
+      UserError: an image cannot be decoded; its key is named.
+      UsageError: the hosts cannot share the batch equally.
+    """
+    host = _Host.of(config, index=process_index, count=process_count)
+    chunks = _EvalChunks(config=config, reader=source.reader, labels=source.labels, host=host)
+    batches = -(-len(source) // config.batch_size)
+    stream = _Stream(chunks, first=0, end=batches * host.chunks, workers=config.workers)
+    try:
+        for _ in range(batches):
+            yield _join([_checked(stream.next(), source) for _ in range(host.chunks)])
+    finally:
+        stream.close()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Host:
+    """This host's part of each batch, and the chunks it is made in."""
+
+    batch_size: int  # of all hosts
+    first: int  # place of this host's first row in the batch
+    rows: int
+    chunks: int
+
+    @classmethod
+    def of(cls, config: DataConfig, *, index: int, count: int) -> _Host:
+        rows, rest = divmod(config.batch_size, count)
+        if rest or not 0 <= index < count:
+            raise UsageError(f'data.batch_size is {config.batch_size} and {count} hosts cannot share it equally; use a multiple of it')
+        return cls(batch_size=config.batch_size, first=index * rows, rows=rows, chunks=-(-rows // _CHUNK))
+
+    def positions(self, number: int) -> np.ndarray:
+        """Places in the endless stream of the rows of a chunk."""
+        step, chunk = divmod(number, self.chunks)
+        start, end = (self.rows * part // self.chunks for part in (chunk, chunk + 1))
+        return step * self.batch_size + self.first + np.arange(start, end, dtype=np.int64)
+
+
+class _Chunks(Protocol):
+    def __call__(self, number: int) -> dict[str, Any]:
+        """The chunk of that number, or what went wrong under `failed_row` and `reason`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TrainChunks:
+    config: DataConfig
+    reader: Reader
+    labels: np.ndarray
+    host: _Host
+    seed: int
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        epochs, rows = rows_at(self.host.positions(number), rows=len(self.labels), seed=self.seed)
+        image = np.empty((len(rows), self.config.image_size, self.config.image_size, 3), np.uint8)
+        for place, (data, epoch, row) in enumerate(zip(self.reader.read(rows), epochs.tolist(), rows.tolist(), strict=True)):
+            rng = example_rng(self.seed ^ _STREAM << 40, epoch, row)
+            try:
+                image[place] = train_image(data, rng=rng, config=self.config)
+            except DecodeFailure as error:
+                return {_FAILED: row, _REASON: str(error)}
+        return {'image': image, 'index': rows, 'labels': self.labels[rows]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _EvalChunks:
+    config: DataConfig
+    reader: Reader
+    labels: np.ndarray
+    host: _Host
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        places = self.host.positions(number)
+        mask = places < len(self.labels)
+        rows = places[mask]
+        image = np.zeros((len(places), self.config.image_size, self.config.image_size, 3), np.uint8)
+        labels = np.full((len(places), self.labels.shape[1]), np.nan, np.float32)
+        labels[mask] = self.labels[rows]
+        for place, (data, row) in enumerate(zip(self.reader.read(rows), rows.tolist(), strict=True)):
+            try:
+                image[place] = eval_image(data, size=self.config.image_size, share=self.config.central_share)
+            except DecodeFailure as error:
+                return {_FAILED: row, _REASON: str(error)}
+        return {'image': image, 'index': np.where(mask, places, -1), 'labels': labels, 'mask': mask}
+
+
+def _checked(chunk: dict[str, Any], source: Source) -> Batch:
+    # The failure travels as data: workers know rows, and only this process has the table with their keys.
+    if _FAILED in chunk:
+        key = source.table['key'][chunk[_FAILED]]
+        raise UserError(f'the image "{key}" cannot be decoded ({chunk[_REASON]}); the dataset is damaged: ingest again or remove the image')
+    return chunk
+
+
+def _join(chunks: list[Batch]) -> Batch:
+    return chunks[0] if len(chunks) == 1 else {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+class _Stream:
+    """Chunks `first` to `end` - 1 in order, made ahead by Grain in threads or processes."""
+
+    def __init__(self, chunks: _Chunks, *, first: int, end: int, workers: int) -> None:
+        self._shared = workers > 0
+        dataset = grain.MapDataset.range(first, end).map(chunks)
+        if workers:
+            _parse_flags()
+            ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+            self._iterator = iter(ahead.mp_prefetch(options, worker_init_fn=_start_worker))
+        else:
+            threads = min(16, len(os.sched_getaffinity(0)))
+            self._iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)))
+
+    def next(self) -> dict[str, Any]:
+        """The next chunk."""
+        chunk = next(self._iterator)
+        # What workers send lies in shared memory that lives as long as the array: copied out, it is freed now and not at some later time.
+        return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in chunk.items()} if self._shared else chunk
+
+    def close(self) -> None:
+        """Stops what was started."""
+        self._iterator.close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """One thread for OpenCV: the workers already fill the cores."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _parse_flags() -> None:
+    # Grain hands its debug flags to its workers through absl, which refuses to read flags that no main function has parsed.
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

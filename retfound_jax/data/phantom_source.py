@@ -1,0 +1,68 @@
+"""The phantom as a source: every photograph is drawn when it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retfound_jax.core.config import to_json
+from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.data.phantom.config import PhantomConfig
+from retfound_jax.data.store import DEMOGRAPHICS, LABEL, SPLITS, TEXT_COLUMNS, Contents, classes_of, label_column, text_column
+
+_GIVEN = {'key': 'image', 'patient': 'patient_id', 'laterality': 'eye'}
+_SHARES = (('train', 0.70), ('val', 0.15), ('test', 0.15))
+
+
+def open_phantom(config: PhantomConfig, *, split: str) -> Contents:
+    """Opens one split of the phantom population. Patients, joined where their photographs repeat, are split 70 : 15 : 15 by hash.
+
+    Raises:
+      UsageError: there is no such split.
+    """
+    from retfound_jax.data.phantom.patient import draw_patient, table
+
+    if split not in SPLITS:
+        raise UsageError(f'the phantom has no split "{split}"{nearest(split, SPLITS)}; it has {", ".join(SPLITS)}')
+    given = table(config)
+    sources = [draw_patient(config, index).source for index in range(config.patients)]
+    groups = np.repeat([f'P{source:06d}' for source in sources], 2)
+    eyes = np.flatnonzero(np.repeat([_split_of(source) == split for source in sources], 2))
+    text = {name: text_column(given[_GIVEN.get(name, name)]) for name in TEXT_COLUMNS if name != 'group'} | {'group': groups}
+    labels = {name: values for name, values in given.items() if name not in {*text, *_GIVEN.values(), 'age'}}
+    classes = {name: classes_of(values) for name, values in labels.items()}
+    columns = text | {'age': given['age'].astype(np.float32)}
+    columns |= {LABEL + name: label_column(values, classes[name]) for name, values in labels.items()}
+    return Contents(
+        columns={name: values[eyes] for name, values in columns.items()},
+        classes=classes,
+        words={name: classes_of(text[name]) or [] for name in DEMOGRAPHICS if name in text},
+        store=PhantomStore(config=config, eyes=eyes),
+        fingerprint=hashlib.sha256(to_json(config).encode()).hexdigest(),
+    )
+
+
+def _split_of(source: int) -> str:
+    share = int.from_bytes(hashlib.sha256(f'phantom:{source}'.encode()).digest()[:8]) / 2**64
+    for name, size in _SHARES:
+        if share < size:
+            return name
+        share -= size
+    return _SHARES[-1][0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomStore:
+    """Draws the photograph of a position."""
+
+    config: PhantomConfig
+    eyes: np.ndarray
+
+    def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
+        """uint8 [H, W, 3] for each position."""
+        from retfound_jax.data.phantom.render import draw_eye
+
+        return [draw_eye(self.config, int(self.eyes[position])).image for position in positions]

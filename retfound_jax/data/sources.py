@@ -1,0 +1,118 @@
+"""The rows that training or evaluation runs over, whatever they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.data.config import DataConfig
+from retfound_jax.data.store import DEMOGRAPHICS, LABEL, Contents, Store, class_column
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Chosen rows of a dataset, with their table and their labels; images are read on demand. Row i is `source[i]`.
+
+    `table` holds key, patient, group, laterality, sex, age, ethnicity, country, site, camera and every `label:NAME`, one value a row.
+    `labels` [rows, Y] float32 holds the columns of `label_names` (NaN where missing); `label_classes` names the classes of each label
+    (and of the demographics asked for as labels), None for a number. `fingerprint` stands for the data AND the choice of rows.
+    """
+
+    table: dict[str, np.ndarray]
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    label_classes: dict[str, list[str] | None]
+    fingerprint: str
+    reader: Reader
+
+    def __len__(self) -> int:
+        return len(self.table['key'])
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        if not 0 <= row < len(self):
+            raise IndexError(f'row {row} of {len(self)}')
+        return {'image': self.reader.read(np.array([row]))[0], **{name: column[row] for name, column in self.table.items()}}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reader:
+    """The part of a source that travels to decoding processes: the images of rows, without the table."""
+
+    store: Store
+    positions: np.ndarray  # int64, of each row in the store
+
+    def read(self, rows: np.ndarray) -> list[bytes | np.ndarray]:
+        """Encoded images, or uint8 [H, W, 3], of the rows."""
+        return self.store.read(self.positions[rows].tolist())
+
+
+def open_source(config: DataConfig) -> Source:
+    """Opens what `config` names: one split, the rows with at least one of the labels, and the wanted share of their patients.
+
+    Raises:
+      UserError: the data are missing, unfinished, damaged or of another version.
+      UsageError: not exactly one place is named, or a split or label is unknown.
+    """
+    contents = _contents(config)
+    classes = dict(contents.classes)
+    columns = [_label(config, contents, classes, name) for name in config.labels]
+    labels = np.stack(columns, axis=1) if columns else np.zeros((len(contents.columns['key']), 0), np.float32)
+    rows = np.arange(len(labels))
+    if config.labels:
+        rows = rows[~np.isnan(labels).all(axis=1)]
+    rows = rows[_share(contents.columns['group'][rows], fraction=config.fraction)]
+    choice = json.dumps([contents.fingerprint, config.split, list(config.labels), config.fraction, len(rows)])
+    return Source(
+        table={name: values[rows] for name, values in contents.columns.items()},
+        labels=labels[rows],
+        label_names=config.labels,
+        label_classes=classes,
+        fingerprint=hashlib.sha256(choice.encode()).hexdigest(),
+        reader=Reader(store=contents.store, positions=rows.astype(np.int64)),
+    )
+
+
+def _contents(config: DataConfig) -> Contents:
+    places = [name for name, given in (('path', config.path), ('tfds_name', config.tfds_name), ('phantom', config.phantom)) if given]
+    if len(places) != 1:
+        raise UsageError(f'data names {" and ".join(places) or "no place"}; set exactly one of data.path, data.tfds_name and data.phantom')
+    if config.path:
+        from retfound_jax.data.dataset_source import open_dataset
+
+        return open_dataset(config.path, split=config.split)
+    if config.tfds_name:
+        from retfound_jax.data.tfds_source import open_tfds
+
+        return open_tfds(config.tfds_name, directory=config.tfds_dir, split=config.split)
+    from retfound_jax.data.phantom_source import open_phantom
+
+    return open_phantom(config.phantom, split=config.split)
+
+
+def _label(config: DataConfig, contents: Contents, classes: dict[str, list[str] | None], name: str) -> np.ndarray:
+    """One label column, float32; its classes are added to `classes` where it is a demographic."""
+    if LABEL + name in contents.columns:
+        return contents.columns[LABEL + name]
+    if name not in DEMOGRAPHICS:
+        known = sorted(classes)
+        listed = f'; it has {", ".join(known)} and {", ".join(DEMOGRAPHICS)}'
+        raise UsageError(f'the data have no label "{name}"{nearest(name, [*known, *DEMOGRAPHICS]) or listed}')
+    if name == 'age':
+        classes[name] = None
+        return contents.columns[name]
+    classes[name] = contents.words[name]
+    return class_column(contents.columns[name], contents.words[name])
+
+
+def _share(groups: np.ndarray, *, fraction: float) -> np.ndarray:
+    """Which rows belong to the chosen share of patients: those with the smallest hashes, so a smaller share lies inside a larger one."""
+    if fraction == 1:
+        return np.ones(len(groups), bool)
+    people = np.unique(groups)
+    order = sorted(people, key=lambda name: hashlib.sha256(f'fraction:{name}'.encode()).digest())
+    return np.isin(groups, order[: max(1, round(fraction * len(people)))])

@@ -1,0 +1,76 @@
+"""What every kind of source provides: a table of its rows, and a store that gives the image of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+# The columns every table has. Text is '' and a number NaN where it is missing. `group` joins patients that share an image.
+TEXT_COLUMNS = ('key', 'patient', 'group', 'laterality', 'sex', 'ethnicity', 'country', 'site', 'camera')
+NUMBER_COLUMNS = ('age',)
+# Those that can be asked for as labels.
+DEMOGRAPHICS = ('age', 'sex', 'ethnicity', 'country', 'site', 'camera', 'laterality')
+SPLITS = ('train', 'val', 'test')
+LABEL = 'label:'
+_MOST_CLASSES = 64
+
+
+class Store(Protocol):
+    """Images by position. It opens its files at the first read of each process, so that it travels to workers as a few names."""
+
+    def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
+        """Encoded images, or uint8 [H, W, 3], in the order asked for."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All rows of one split before any choice among them; row i is position i of the store.
+
+    `columns` has TEXT_COLUMNS (str), NUMBER_COLUMNS and one `label:NAME` for each label (float32, NaN where missing, the index of the
+    class for classes). `classes` names the classes of a label, None for a number, and `words` the distinct words of a demographic in
+    order; both are those of the whole dataset, not of the split, so that a class has one number everywhere.
+    """
+
+    columns: dict[str, np.ndarray]
+    classes: dict[str, list[str] | None]
+    words: dict[str, list[str]]
+    store: Store
+    fingerprint: str
+
+
+def text_column(values: Sequence[object]) -> np.ndarray:
+    """Values as str, None as ''."""
+    return np.array(['' if value is None else str(value) for value in values], dtype=np.str_).reshape(len(values))
+
+
+def class_column(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Text to the index of its class, float32; '' and words that are no class become NaN."""
+    place = {name: float(index) for index, name in enumerate(classes)}
+    return np.array([place.get(str(value), np.nan) for value in values], np.float32)
+
+
+def classes_of(values: np.ndarray) -> list[str] | None:
+    """The classes of a column, or None where it is a number.
+
+    Text has its sorted distinct words. Numbers are classes where they are whole and at most 64 of them differ.
+    """
+    if values.dtype.kind in 'US':
+        return sorted({str(value) for value in values} - {''})
+    present = np.unique(values[~np.isnan(values)]) if values.dtype.kind == 'f' else np.unique(values)
+    if len(present) == 0 or len(present) > _MOST_CLASSES or (present != np.round(present)).any():
+        return None
+    return [str(int(value)) for value in present]
+
+
+def label_column(values: np.ndarray, classes: Sequence[str] | None) -> np.ndarray:
+    """Values as float32: the index of the class, or the number itself."""
+    if classes is None:
+        return values.astype(np.float32)
+    if values.dtype.kind in 'US':
+        return class_column(values, classes)
+    words = ['' if value != value else str(int(value)) for value in values.tolist()]
+    return class_column(np.array(words, dtype=np.str_), classes)
