@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from retfound_jax.data.phantom.config import SiteStyle
 from retfound_jax.data.phantom.draw_canvas import Landmarks, Pose, cloud, grain
+from retfound_jax.data.phantom.sites import SiteStyle
 
 
 def aim(rng: np.random.Generator, style: SiteStyle, marks: Landmarks, *, size: int, laterality: str) -> Pose:
@@ -54,13 +54,13 @@ def light(rng: np.random.Generator, style: SiteStyle, pose: Pose, *, haze: float
     rim = np.exp((np.sqrt(r2) - 1) / 0.085) * (r2 < 1.1) * np.clip(lean * 1.5, 0.15, 1.5)
     strength = style.flare * rng.gamma(2.0, 0.5)
     veil = (rim * strength)[..., None] * np.array([0.62, 0.72, 0.50], np.float32)
-    veil = veil + (0.24 * haze * (1 + 0.3 * cloud(rng, size, 3)))[..., None] * np.array([0.60, 0.52, 0.38], np.float32)
+    veil = veil + (0.24 * haze * (1 + 0.3 * cloud(rng, size, 3)))[..., None] * np.array([0.60, 0.52, 0.33], np.float32)
     for _ in range(rng.poisson(style.dust)):
         spot, width = rng.uniform(-0.75, 0.75, 2).tolist(), rng.uniform(0.02, 0.05)
         glow = np.exp(-((((u - spot[0]) ** 2 + (v - spot[1]) ** 2) / width**2) ** 2))
         veil = veil + (0.16 * rng.random() * glow)[..., None] * np.array([0.9, 0.9, 1.0], np.float32)
     # An old lens passes less blue, then less green.
-    lens = np.array([1 - 0.06 * haze, 1 - 0.17 * haze, 1 - 0.45 * haze], np.float32)
+    lens = np.array([1 - 0.06 * haze, 1 - 0.17 * haze, 1 - 0.50 * haze], np.float32)
     gain = np.maximum(gain, 0.12)[..., None] * ((1 - 0.22 * haze) * lens)
     return Light(gain_HWC=gain.astype(np.float32), veil_HWC=(veil * lens).astype(np.float32))
 

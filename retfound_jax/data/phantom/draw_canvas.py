@@ -99,10 +99,10 @@ class Canvas:
         layer = cv2.GaussianBlur(self.pixels_HW, (0, 0), sigma) if sigma > 0.2 else self.pixels_HW
         return cv2.multiply(layer, 1 / 255, dtype=cv2.CV_32F)
 
-    def mask(self, size: int, *, threshold: int = 110) -> np.ndarray:
-        """The drawn part as bool [size, size]: pixels covered to at least `threshold` of 255, whatever the strength drawn."""
+    def mask(self, size: int, *, cover: float) -> np.ndarray:
+        """The drawn part as bool [size, size]: pixels covered to at least the share `cover`, whatever the strength drawn."""
         full = cv2.threshold(self.pixels_HW, 40, 255, cv2.THRESH_BINARY)[1]
-        return cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA) >= threshold
+        return cv2.resize(full, (size, size), interpolation=cv2.INTER_AREA) >= 255 * cover
 
     def _fixed(self, points_P2: np.ndarray) -> np.ndarray:
         return np.round(self.pose.pixels(points_P2) * (1 << _SHIFT)).astype(np.int32)
@@ -121,7 +121,9 @@ _COS, _SIN = np.cos(_ROUND), np.sin(_ROUND)
 _HARMONICS = np.concatenate([f(k * _ROUND)[None] / w for f in (np.cos, np.sin) for k, w in ((2, 1.0), (3, 1.3), (4, 1.6))])  # [6, 16]
 
 
-def blob(rng: np.random.Generator, centre: np.ndarray, radius: float, *, rough: float, stretch: float = 1.0, angle: float = 0.0) -> np.ndarray:
+def blob(
+    rng: np.random.Generator, centre: np.ndarray, radius: float, *, rough: float, stretch: float = 1.0, angle: float = 0.0
+) -> np.ndarray:
     """An irregular closed outline [16, 2]: a circle with a few random harmonics, then stretched along `angle`."""
     r = radius * np.clip(1 + rough * (rng.standard_normal(6) @ _HARMONICS), 0.35, 1.8)
     x, y = r * _COS * stretch, r * _SIN

@@ -93,7 +93,9 @@ class _Places:
         off_fovea = np.hypot(*(points_P2 - self.marks.fovea).T) > fovea
         return off_disc & off_fovea & self.pose.visible(points_P2, margin=margin + 0.03)
 
-    def scatter(self, rng: np.random.Generator, count: int, *, margin: float = 0.03, quadrant: int | None = None, near: float = 0.62) -> np.ndarray:
+    def scatter(
+        self, rng: np.random.Generator, count: int, *, margin: float = 0.03, quadrant: int | None = None, near: float = 0.62
+    ) -> np.ndarray:
         """Up to `count` points [P, 2], normally spread about the macula and disc, in one quadrant around the fovea where asked."""
         middle = 0.62 * self.marks.fovea + 0.38 * self.marks.disc
         points = middle + rng.normal(0, near, (40 * count + 200, 2)) * np.array([1.0, 0.85])
@@ -134,7 +136,8 @@ def _flame(canvas: Canvas, rng: np.random.Generator, centre: np.ndarray, from_di
     size = rng.uniform(0.015, 0.034)
     for _ in range(int(rng.integers(4, 8))):
         middle = centre + along * rng.normal(0, 0.35 * size) + across * rng.normal(0, 0.26 * size)
-        canvas.polygon(blob(rng, middle, 0.24 * size, rough=0.08, stretch=rng.uniform(2.5, 4.0), angle=angle), value=int(rng.integers(165, 256)))
+        streak = blob(rng, middle, 0.24 * size, rough=0.08, stretch=rng.uniform(2.5, 4.0), angle=angle)
+        canvas.polygon(streak, value=int(rng.integers(165, 256)))
 
 
 def _boat(canvas: Canvas, rng: np.random.Generator, centre: np.ndarray) -> None:
@@ -155,13 +158,15 @@ def _exudates(canvas: Canvas, place: _Places, rng: np.random.Generator, *, clust
         points = centre + np.stack([reach * np.cos(angle), reach * np.sin(angle)], axis=1)
         for point in points[place.allowed(points, margin=0.02, fovea=0.03)]:
             radius = min(place.least(0.0048 * np.exp(rng.normal(0.0, 0.5)), 0.7), 0.018)
-            canvas.polygon(blob(rng, point, radius, rough=0.18, stretch=rng.uniform(1, 1.8), angle=rng.uniform(0, np.pi)), value=int(rng.integers(150, 256)))
+            drop = blob(rng, point, radius, rough=0.18, stretch=rng.uniform(1, 1.8), angle=rng.uniform(0, np.pi))
+            canvas.polygon(drop, value=int(rng.integers(150, 256)))
 
 
 def _cotton_wool(canvas: Canvas, place: _Places, rng: np.random.Generator, *, count: int) -> None:
     for centre in place.scatter(rng, count, margin=0.08, near=0.38):
         angle = np.arctan2(*(centre - place.marks.disc)[::-1]) + np.pi / 2 + rng.normal(0, 0.3)
-        canvas.polygon(blob(rng, centre, rng.uniform(0.024, 0.046), rough=0.16, stretch=rng.uniform(1.1, 1.7), angle=angle), value=int(rng.integers(190, 256)))
+        tuft = blob(rng, centre, rng.uniform(0.024, 0.046), rough=0.16, stretch=rng.uniform(1.1, 1.7), angle=angle)
+        canvas.polygon(tuft, value=int(rng.integers(190, 256)))
 
 
 def _irma(canvas: Canvas, place: _Places, rng: np.random.Generator, *, count: int) -> None:

@@ -162,7 +162,8 @@ def _sprout(rng: np.random.Generator, parents: list[Vessel], marks: Landmarks, *
         side = np.where(rng.random() < 0.5, 1.0, -1.0) * np.cumprod(np.where(rng.random(len(i)) < 0.68, -1.0, 1.0))
         major = rng.random(len(i)) < 0.22
         ahead = points[i + 1] - points[i]
-        heading = np.arctan2(ahead[:, 1], ahead[:, 0]) + side * np.where(major, rng.uniform(0.35, 0.7, len(i)), rng.uniform(0.7, 1.3, len(i)))
+        angle = np.where(major, rng.uniform(0.35, 0.7, len(i)), rng.uniform(0.7, 1.3, len(i)))
+        heading = np.arctan2(ahead[:, 1], ahead[:, 0]) + side * angle
         radius = width[i] * np.where(major, rng.uniform(0.68, 0.88, len(i)), rng.uniform(0.38, 0.66, len(i)))
         radius = np.maximum(radius, min(0.0016, 0.9 * width[-1]))
         rows.append(np.column_stack([points[i], heading, radius, np.full(len(i), vessel.kind), np.full(len(i), number)]))
@@ -173,7 +174,8 @@ def _sprout(rng: np.random.Generator, parents: list[Vessel], marks: Landmarks, *
     to_fovea = marks.fovea - start
     between = (start[:, 0] < marks.disc[0] - 0.05) & (np.hypot(*to_fovea.T) < 0.95)
     inward = between & (np.cos(heading) * to_fovea[:, 0] + np.sin(heading) * to_fovea[:, 1] > -0.05)
-    return _Seeds(start_N2=start, heading_N=heading, radius_N=data[:, 3], kind_N=data[:, 4].astype(int), parent_N=data[:, 5].astype(int), inward_N=inward)
+    kind, parent = data[:, 4].astype(int), data[:, 5].astype(int)
+    return _Seeds(start_N2=start, heading_N=heading, radius_N=data[:, 3], kind_N=kind, parent_N=parent, inward_N=inward)
 
 
 def _walk(rng: np.random.Generator, seeds: _Seeds, ground: np.ndarray, marks: Landmarks, *, tortuosity: float, first: int) -> list[Vessel]:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import logit, ndtr
 
 from retfound_jax.core.errors import UsageError
-from retfound_jax.data.phantom.config import PhantomConfig, SiteStyle, Stream, stream
+from retfound_jax.data.phantom.config import PhantomConfig, Stream, stream
+from retfound_jax.data.phantom.sites import SiteStyle
 
 LATERALITIES = ('R', 'L')
 DEMOGRAPHICS = ('age', 'sex', 'ethnicity')
