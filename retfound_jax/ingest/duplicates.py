@@ -1,0 +1,106 @@
+"""The same photograph under two patient ids: found by pixels and by perceptual hash, and its patients joined for splitting."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Sequence
+
+from retfound_jax.ingest.hashes import near_pairs
+
+NEAR_THRESHOLD = 10  # [bits of 256]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Fingerprint:
+    """One image as duplicates are sought: sorted by key."""
+
+    key: str
+    patient: str
+    pixel_sha256: str
+    phash: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Pair:
+    """Two images that are one. Several copies are each linked to the first of them by key."""
+
+    key_a: str
+    key_b: str
+    patient_a: str
+    patient_b: str
+    kind: str  # exact, near
+    distance: int  # [bits]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """What was found. A near pair is a candidate, but joining its patients is the safe side: nothing can leak."""
+
+    pairs: tuple[Pair, ...]
+    groups: dict[str, str]  # patient to the smallest patient id that it is joined with, its own where there is none
+
+    @property
+    def joined_patients(self) -> int:
+        """How many patients share a group with another."""
+        sizes: dict[str, int] = {}
+        for group in self.groups.values():
+            sizes[group] = sizes.get(group, 0) + 1
+        return sum(size for size in sizes.values() if size > 1)
+
+    def clusters(self, kind: str) -> int:
+        """How many sets of images are linked by pairs of one kind."""
+        pairs = [(pair.key_a, pair.key_b) for pair in self.pairs if pair.kind == kind]
+        return len(set(_smallest({key for pair in pairs for key in pair}, pairs).values()))
+
+    def to_csv(self) -> str:
+        """The pairs as a table."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator='\n')
+        writer.writerow(field.name for field in dataclasses.fields(Pair))
+        writer.writerows(dataclasses.astuple(pair) for pair in self.pairs)
+        return text.getvalue()
+
+
+def find(images: Sequence[Fingerprint], *, threshold: int = NEAR_THRESHOLD) -> Duplicates:
+    """Exact pairs of any patients, and near pairs (Hamming distance at most `threshold` bits) of different patients."""
+    ordered = sorted(images)
+    pairs = [*_exact(ordered), *_near(ordered, threshold=threshold)]
+    across = [(pair.patient_a, pair.patient_b) for pair in pairs if pair.patient_a != pair.patient_b]
+    return Duplicates(pairs=tuple(sorted(pairs)), groups=_smallest({image.patient for image in ordered}, across))
+
+
+def _exact(images: Sequence[Fingerprint]) -> Iterable[Pair]:
+    first: dict[str, Fingerprint] = {}
+    for image in images:
+        other = first.setdefault(image.pixel_sha256, image)
+        if other is not image:
+            yield _pair(other, image, kind='exact', distance=0)
+
+
+def _near(images: Sequence[Fingerprint], *, threshold: int) -> Iterable[Pair]:
+    for i, j, distance in near_pairs([image.phash for image in images], threshold=threshold):
+        a, b = images[i], images[j]
+        if a.patient != b.patient and a.pixel_sha256 != b.pixel_sha256:
+            yield _pair(a, b, kind='near', distance=distance)
+
+
+def _pair(a: Fingerprint, b: Fingerprint, *, kind: str, distance: int) -> Pair:
+    return Pair(key_a=a.key, key_b=b.key, patient_a=a.patient, patient_b=b.patient, kind=kind, distance=distance)
+
+
+def _smallest(members: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Union-find in which the smallest name of a set is its root: member to root."""
+    parent = {member: member for member in members}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for a, b in links:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return {member: root(member) for member in parent}

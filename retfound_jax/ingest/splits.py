@@ -1,0 +1,69 @@
+"""Train, validation and test by group of patients: a hash of the group's name and nothing else, so added data moves nobody."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+
+from retfound_jax.core.errors import UsageError
+from retfound_jax.ingest.labels import refuse
+
+SPLITS = ('train', 'val', 'test')
+_ALIASES = {'training': 'train', 'validation': 'val', 'valid': 'val', 'testing': 'test'}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Shares of the groups; what is left is train."""
+
+    val: float = 0.1
+    test: float = 0.2
+    salt: str = 'retfound'  # another salt, another draw
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where the shares leave nothing to train on."""
+        if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
+            raise UsageError(f'--val {self.val} and --test {self.test} are shares: each at least 0, and together below 1')
+
+
+def split_of(group: str, *, config: SplitConfig) -> str:
+    """The split of a group, a pure function of its name, the salt and the shares."""
+    digest = hashlib.sha256(f'{config.salt}:{group}'.encode()).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    # Test comes first: changing the share of validation leaves the test set as it is.
+    return 'test' if place < config.test else 'val' if place < config.test + config.val else 'train'
+
+
+def split_word(cell: str) -> str:
+    """The split that a table's cell names, or '' where it names none."""
+    word = cell.casefold()
+    return word if word in SPLITS else _ALIASES.get(word, '')
+
+
+def given_splits(rows: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Splits as a table gives them. rows: (group, split, a name for people to find the row).
+
+    Raises:
+      UserError: one group stands in two splits, which would leak patients from one to the other.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    problems = []
+    for group, split, name in rows:
+        known, by = first.setdefault(group, (split, name))
+        if known != split:
+            problems.append(f'{name} is in {split}, and {by} of the same patient or with the same image is in {known}')
+    refuse(problems, what='the split column puts one patient on two sides')
+    return {group: split for group, (split, _) in first.items()}
+
+
+def class_balance(labels: Mapping[str, tuple[str, ...] | None], values: Mapping[str, list[float]]) -> dict[str, dict[str, int]]:
+    """How often each class occurs: {label: {class: count, 'missing': count}}; for numbers {'known': count, 'missing': count}."""
+    balance = {}
+    for name, classes in labels.items():
+        seen = collections.Counter(value for value in values[name] if not math.isnan(value))
+        counts = {word: seen[float(place)] for place, word in enumerate(classes)} if classes else {'known': seen.total()}
+        balance[name] = counts | {'missing': len(values[name]) - seen.total()}
+    return balance
