@@ -40,6 +40,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string('salt', SplitConfig.salt, 'another word gives another draw of the splits', flag_values=values)
     flags.DEFINE_integer('size', WorkOptions.shorter_side, 'shorter side of the pictures kept [px]', flag_values=values, lower_bound=32)
     flags.DEFINE_integer('jpeg_quality', WorkOptions.jpeg_quality, 'of the pictures kept', flag_values=values, lower_bound=1)
+    flags.DEFINE_string('modality', '', 'of photographs that do not say, such as CFP', flag_values=values)
     flags.DEFINE_float('min_age', 0.0, 'a lower age is a placeholder and counts as missing [years]', flag_values=values)
     flags.DEFINE_integer(
         'near_threshold', NEAR_THRESHOLD, 'patients with pictures this near are joined for splitting [bits of 256]', flag_values=values,
@@ -70,7 +71,7 @@ def _config(values: flags.FlagValues) -> IngestConfig:
     return IngestConfig(
         source=values.source, out=values.out, labels=values.labels, columns=tuple(columns.items()),
         label=tuple(name.strip() for names in values.label for name in names.split(',') if name.strip()),
-        split_column=values.split_column, allow_missing=values.allow_missing, min_age=values.min_age,
+        split_column=values.split_column, allow_missing=values.allow_missing, min_age=values.min_age, modality=values.modality,
         pictures=WorkOptions(shorter_side=values.size, jpeg_quality=values.jpeg_quality),
         splits=SplitConfig(val=values.val, test=values.test, salt=values.salt),
         near_threshold=values.near_threshold, workers=values.workers, overwrite=values.overwrite,

@@ -20,7 +20,7 @@ from retfound_jax.ingest import duplicates, manifest, splits, writer
 from retfound_jax.ingest.columns import Person
 from retfound_jax.ingest.duplicates import Duplicates, Fingerprint
 from retfound_jax.ingest.labels import delimiter_word
-from retfound_jax.ingest.plan import Plan
+from retfound_jax.ingest.plan import IngestConfig, Plan
 from retfound_jax.ingest.process import Processed
 from retfound_jax.ingest.records import SCHEMA_VERSION, Record
 from retfound_jax.ingest.work import Picture
@@ -86,7 +86,7 @@ def _items(plan: Plan, pictures: Sequence[Picture], counts: Counter[str]) -> lis
         record = Record(
             image=b'', group='', key=f'{name}#{picture.info.frame}' if frames[picture.file] > 1 else name,
             labels={} if row is None else {label: values[row] for label, values in labels.items()},
-            **_pixels(picture.info), **_merged(person, picture.info, name=name, min_age=plan.config.min_age, counts=counts),
+            **_pixels(picture.info), **_merged(person, picture.info, name=name, config=plan.config, counts=counts),
         )
         items.append(_Item(record=record, picture=picture, split='' if row is None or not given else splits.split_word(given[row])))
     twice = [key for key, count in Counter(item.record.key for item in items).items() if count > 1]
@@ -99,15 +99,16 @@ def _pixels(info: Processed) -> dict[str, Any]:
     return {name: getattr(info, name) for name in ('frame', 'source_height', 'source_width', 'fov', 'pixel_sha256', 'phash')}
 
 
-def _merged(person: Person, info: Processed, *, name: str, min_age: float, counts: Counter[str]) -> dict[str, Any]:
+def _merged(person: Person, info: Processed, *, name: str, config: IngestConfig, counts: Counter[str]) -> dict[str, Any]:
     """What is known of the patient: the table first, then the file's header; contradictions are counted."""
     for role in _WORDS:
         counts[f'differs:{role}'] += bool(getattr(person, role) and getattr(info, role) and getattr(person, role) != getattr(info, role))
     counts['differs:age'] += abs(person.age - info.age) >= 1  # never true of a missing age, which is NaN
     values = {role: getattr(person, role) or getattr(info, role) for role in _WORDS}
     age = info.age if math.isnan(person.age) else person.age
-    counts['young'] += age < min_age
-    values |= {'patient': values['patient'] or name, 'age': math.nan if age < min_age else age}
+    young = age < config.min_age
+    counts['young'] += young
+    values |= {'patient': values['patient'] or name, 'modality': values['modality'] or config.modality, 'age': math.nan if young else age}
     return values | {'ethnicity': person.ethnicity, 'country': person.country}
 
 
@@ -170,7 +171,7 @@ def _contents(plan: Plan, by_split: Mapping[str, Sequence[_Item]], shards: Seque
         'splits': manifest.describe_splits(rows, classes),
         'labels': {label.name: {'kind': label.kind, 'classes': label.classes and list(label.classes)} for label in plan.columns.labels},
         'summary': manifest.summary(everyone),
-        'summary_patients': manifest.summary(manifest.one_a_patient(everyone)),
+        'summary_patients': manifest.summary(manifest.one_a_patient(everyone), of_patients=True),
         'shards': manifest.describe_shards(shards),
         'fingerprint': manifest.fingerprint(shards),
     }
@@ -196,6 +197,7 @@ def _provenance(plan: Plan) -> dict[str, Any]:
     config, table = plan.config, plan.table
     options = {
         'shorter_side': config.pictures.shorter_side, 'jpeg_quality': config.pictures.jpeg_quality, 'min_age': config.min_age,
+        'modality': config.modality,
         'near_threshold': config.near_threshold, 'shard_bytes': config.shard_bytes, 'split_column': config.split_column,
         'splits': dataclasses.asdict(config.splits),
     }

@@ -75,9 +75,10 @@ def describe_splits(by_split: Mapping[str, Sequence[Record]], labels: Mapping[st
     }
 
 
-def summary(rows: Sequence[Record]) -> dict[str, Any]:
+def summary(rows: Sequence[Record], *, of_patients: bool = False) -> dict[str, Any]:
     """Who is in it: counts and missing of each demographic column. Rows are images, or one a patient (`one_a_patient`)."""
-    return {**{name: _counts(getattr(row, name) for row in rows) for name in _WORDS}, 'age': _ages([row.age for row in rows])}
+    names = [name for name in _WORDS if not (of_patients and name == 'laterality')]
+    return {**{name: _counts(getattr(row, name) for row in rows) for name in names}, 'age': _ages([row.age for row in rows])}
 
 
 def one_a_patient(rows: Iterable[Record]) -> list[Record]:
@@ -103,9 +104,9 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 
 def _ages(values: Sequence[float]) -> dict[str, Any]:
     known = [value for value in values if not math.isnan(value)]
-    bands = {f'under {_BANDS[0]}': sum(age < _BANDS[0] for age in known)}
+    bands = {f'0-{_BANDS[0] - 1}': sum(age < _BANDS[0] for age in known)}
     bands |= {f'{low}-{high - 1}': sum(low <= age < high for age in known) for low, high in zip(_BANDS[:-1], _BANDS[1:], strict=True)}
-    bands |= {f'{_BANDS[-1]} and over': sum(age >= _BANDS[-1] for age in known)}
+    bands |= {f'{_BANDS[-1]}+': sum(age >= _BANDS[-1] for age in known)}
     mean = round(math.fsum(known) / len(known), 3) if known else None
     ends = {'min': min(known, default=None), 'max': max(known, default=None), 'mean': mean}
     return {**ends, 'missing': len(values) - len(known), 'bands': bands}

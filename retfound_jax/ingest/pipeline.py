@@ -52,15 +52,15 @@ def _open_partial(partial: Path, plan: Plan) -> None:
     wanted = {'files': files, 'chunk_files': work.CHUNK_FILES, 'schema_version': SCHEMA_VERSION, 'versions': assemble.versions(),
               **dataclasses.asdict(plan.config.pictures)}
     marker = partial / 'options.json'
-    if partial.exists():
-        found = read_json(marker) if marker.exists() else {}
-        if found == wanted:
-            return
+    found = read_json(marker) if marker.exists() else {}
+    if found == wanted:
+        return
+    if any(path.is_file() for path in partial.rglob('*')):
         if not plan.config.overwrite:
             changed = ', '.join(sorted(key for key in wanted if found.get(key) != wanted[key]))
             raise UserError(f'{partial} holds an unfinished ingest that differs in {changed}; delete it, or pass --overwrite')
         shutil.rmtree(partial)
-    (partial / 'chunks').mkdir(parents=True)
+    (partial / 'chunks').mkdir(parents=True, exist_ok=True)
     write_json(marker, wanted)
 
 

@@ -26,6 +26,7 @@ class IngestConfig:
     label: tuple[str, ...] = ()  # label columns; none given: all columns without a role
     split_column: str = ''  # take the splits from this column (train, val, test) instead of hashing
     allow_missing: bool = False  # rows without a file are counted and passed over
+    modality: str = ''  # of files and rows that do not say, such as CFP
     min_age: float = 0.0  # [years] below it an age is a placeholder and counts as missing
     pictures: WorkOptions = WorkOptions()
     splits: SplitConfig = SplitConfig()
