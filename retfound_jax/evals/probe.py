@@ -69,9 +69,9 @@ def linear_probe(
         if kind == 'regress':
             return _fitted(make_pipeline(StandardScaler(), Ridge(alpha=strength)), part, classes=0)
         model = LogisticRegression(C=strength, max_iter=max_iter)
-        return _fitted(make_pipeline(StandardScaler(), model), part, classes=classes)
+        return _fitted(make_pipeline(StandardScaler(), model), part, classes=2 if kind == 'multi' else classes)
 
-    return _probe(train, validation, test, kind=kind, classes=classes, grid=grid, fit=fit)
+    return _probe(train, validation, test, kind=kind, grid=grid, fit=fit)
 
 
 def knn(train: Part, *, validation: Part, test: Part, kind: str, classes: int = 2, neighbours: int = NEIGHBOURS) -> Probe:
@@ -84,12 +84,12 @@ def knn(train: Part, *, validation: Part, test: Part, kind: str, classes: int = 
     def fit(part: Part, _: float) -> Callable[[np.ndarray], np.ndarray]:
         options: dict[str, Any] = {'n_neighbors': min(neighbours, len(part.label)), 'metric': 'cosine', 'weights': _votes}
         model = KNeighborsRegressor(**options) if kind == 'regress' else KNeighborsClassifier(**options)
-        return _fitted(model, part, classes=0 if kind == 'regress' else classes)
+        return _fitted(model, part, classes={'regress': 0, 'multi': 2}.get(kind, classes))
 
-    return replace(_probe(train, validation, test, kind=kind, classes=classes, grid=(0.0,), fit=fit), chosen=())
+    return replace(_probe(train, validation, test, kind=kind, grid=(0.0,), fit=fit), chosen=())
 
 
-def _probe(train: Part, validation: Part, test: Part, *, kind: str, classes: int, grid: Sequence[float], fit: Any) -> Probe:
+def _probe(train: Part, validation: Part, test: Part, *, kind: str, grid: Sequence[float], fit: Any) -> Probe:
     """Fit each column over the grid and keep the best on validation; of equals, the first (most regularised C)."""
     columns = range(np.asarray(train.label).shape[1]) if kind == 'multi' else [None]
     chosen, scores = [], {'validation': [], 'test': []}

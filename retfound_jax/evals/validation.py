@@ -35,8 +35,7 @@ def validation_metrics(kind: str, *, label: np.ndarray, score: np.ndarray) -> di
     class where there are two), accuracy, cross-entropy [nat], and for ordinal quadratic kappa. multi: label and score [N,Y] -> AUROC, AUPRC
     and cross-entropy, means over the labels. regress: label and score [N] or [N,1] -> MAE, RMSE, R2, pearson.
     """
-    label_NY = np.asarray(label, np.float64).reshape(len(label), -1)
-    score_NS = np.asarray(score, np.float64).reshape(len(score), -1)
+    label_NY, score_NS = _array(label), _array(score)
     if kind == 'regress':
         present_N = ~np.isnan(label_NY[:, 0])
         found = metrics.regression_metrics(label_NY[present_N, 0], score=score_NS[present_N, 0])
@@ -45,6 +44,12 @@ def validation_metrics(kind: str, *, label: np.ndarray, score: np.ndarray) -> di
         return _multi(np.where(label_NY < 0, np.nan, label_NY), score_NS)
     present_N = label_NY[:, 0] >= 0  # False for NaN
     return _classes(label_NY[present_N, 0].astype(np.int64), score_NS[present_N], ordinal=kind == 'ordinal')
+
+
+def _array(values: np.ndarray) -> np.ndarray:
+    """As float64 with two axes."""
+    values = np.asarray(values, np.float64)
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _classes(label_N: np.ndarray, score_NS: np.ndarray, *, ordinal: bool) -> dict[str, float]:

@@ -25,7 +25,7 @@ def weighted_rows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(weighted_rows())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 def test_binary_metrics_equal_sklearn(rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     label, score, weight = rows
     threshold = 0.5
@@ -46,7 +46,7 @@ def test_binary_metrics_equal_sklearn(rows: tuple[np.ndarray, np.ndarray, np.nda
 
 
 @given(weighted_rows())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 def test_many_weightings_at_once_equal_one_by_one(rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     label, score, weight = rows
     stacked = np.stack([weight, np.ones_like(weight), 3 * weight, np.where(label, weight, 0)], axis=1)
@@ -82,7 +82,7 @@ def test_ece_is_the_textbook_sum() -> None:
 
 
 @given(st.integers(2, 6), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20)
 def test_confusion_and_kappa_equal_sklearn(classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     label, predicted, weight = rng.integers(classes, size=60), rng.integers(classes, size=60), rng.integers(1, 5, 60)
@@ -99,7 +99,7 @@ def test_kappa_without_variation_is_undefined() -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20)
 def test_regression_equals_sklearn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     label, weight = rng.normal(60, 12, 40), rng.integers(1, 4, 40)
