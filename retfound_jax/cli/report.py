@@ -1,0 +1,129 @@
+"""`retfound report`: one page a clinician can read, from the files of a run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+SUMMARY = 'one self-contained page a clinician can read'
+
+_THUMBNAIL = 224  # [px], the longer side
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string('workdir', None, 'run directory to report on', flag_values=values, required=True)
+    flags.DEFINE_string('pretrain', '', 'run directory of the pretraining; left out: the one the run started from', flag_values=values)
+    flags.DEFINE_string('dataset', '', "dataset directory; left out: the run's own", flag_values=values)
+    flags.DEFINE_string('out', '', 'file to write; left out: report.html in the run directory', flag_values=values)
+    flags.DEFINE_string('notice', '', 'a sentence to put above everything else', flag_values=values)
+    flags.DEFINE_bool('show_keys', False, 'name the image under each mistake', flag_values=values)
+    flags.DEFINE_bool('photographs', True, 'show photographs; a photograph can identify a person', flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Writes the page and prints its path."""
+    print(f'report: {write_report(values, command=shlex.join(["retfound", *sys.argv[1:]]))}')
+
+
+def write_report(values: flags.FlagValues, *, command: str) -> Path:
+    """Finds what the run started from, writes the page, and returns its path."""
+    from retfound_jax.report import page
+    from retfound_jax.report.collect import collect, read_run
+
+    workdir = Path(values.workdir)
+    config = read_run(workdir).config
+    data = _data(config, dataset=values.dataset)
+    pretrain = _given_or(values.pretrain, str(config.get('init_from') or ''), beside='config.json')
+    dataset = _given_or(values.dataset, data.path if data else '', beside='manifest.json')
+    found = collect(workdir, pretrain=pretrain, dataset=dataset)
+    shown = data is not None and values.photographs and found.predictions is not None
+    notices = [values.notice, _mismatch(data, found) if shown else '']
+    return page.write(
+        workdir,
+        out=values.out or None,
+        pretrain=pretrain,
+        dataset=dataset,
+        thumbnail=Thumbnails(data) if shown else None,
+        command=command,
+        notice=' '.join(filter(None, notices)),
+        show_keys=values.show_keys,
+        photographs=values.photographs,
+    )
+
+
+class Thumbnails:
+    """From a record key to a small JPEG; a split is opened when a key is not in those before it."""
+
+    def __init__(self, data: Any) -> None:
+        self._sources = _sources(data)
+        self._rows: dict[str, tuple[Any, int]] = {}
+
+    def __call__(self, key: str) -> bytes | None:
+        while key not in self._rows:
+            source = next(self._sources, None)
+            if source is None:
+                return None
+            self._rows |= {str(name): (source, row) for row, name in enumerate(source.table['key'])}
+        source, row = self._rows[key]
+        return small_jpeg(source[row]['image'])
+
+
+def small_jpeg(image: Any) -> bytes:
+    """Encoded bytes or uint8 [H,W,3] as a JPEG of at most 224 px."""
+    from PIL import Image
+
+    opened = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else Image.fromarray(image)
+    opened = opened.convert('RGB')
+    opened.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    opened.save(buffer, 'JPEG', quality=82)
+    return buffer.getvalue()
+
+
+def _data(config: Any, *, dataset: str) -> Any:
+    """The data configuration to read images by; None where the run recorded none that this version reads, or the data are gone."""
+    from retfound_jax.core.config import from_dict
+    from retfound_jax.data.config import DataConfig
+
+    if dataset:
+        return DataConfig(path=dataset, augment='none')
+    if not isinstance(config.get('data'), dict):
+        return None
+    data = dataclasses.replace(from_dict(DataConfig, config['data']), labels=(), fraction=1.0)
+    return None if data.path and not Path(data.path).is_dir() else data
+
+
+def _given_or(given: str, recorded: str, *, beside: str) -> Path | None:
+    """What the user named, or what the run recorded where it is still there."""
+    if given:
+        return Path(given)
+    return Path(recorded) if recorded and (Path(recorded) / beside).exists() else None
+
+
+def _sources(data: Any) -> Iterator[Any]:
+    from retfound_jax.core.errors import UserError
+    from retfound_jax.data.sources import open_source
+
+    for split in ('test', 'val', 'train'):
+        try:
+            yield open_source(dataclasses.replace(data, split=split))
+        except UserError:  # not every dataset has every split
+            continue
+
+
+def _mismatch(data: Any, found: Any) -> str:
+    """A sentence where the images at hand are not the ones that were evaluated."""
+    from retfound_jax.data.sources import open_source
+
+    asked = dataclasses.replace(data, split=found.tables.split, labels=found.predictions.labels)
+    if open_source(asked).fingerprint == found.predictions.fingerprint:
+        return ''
+    return 'The dataset given to this report is not the one the model was evaluated on: what is said about people may not fit.'

@@ -1,0 +1,170 @@
+"""How well the model does: numbers with intervals, ROC, calibration, confusion; for a number, agreement charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from retfound_jax.report import figures
+from retfound_jax.report.blocks import Cell, Grid, Heading, Pictures, Section, Table, Text
+from retfound_jax.report.collect import Collected
+from retfound_jax.report.tables import LEVELS, MACRO, Confusion, Row, Tables
+from retfound_jax.report.words import BRIEF, bounds, clean, count, joined, metric_name, number, percent
+
+_CHARTS = 12  # targets drawn; the tables hold all
+_LEVEL_NAMES = {'patient': 'By patient', 'image': 'By image'}
+_BY_TARGET = ('AUROC', 'AUPRC', 'sensitivity', 'specificity', 'F1', 'Brier')
+
+
+def section(found: Collected) -> Section:
+    """The evaluation of one split; says so where there is none."""
+    if found.tables is None:
+        why = 'This is a pretraining run: there is no task to evaluate.' if found.run is None else 'The run has not been evaluated yet.'
+        return Section(id='results', title='How well it does', blocks=(Text(why, 'quiet'),))
+    tables = found.tables
+    blocks: list[Any] = [Text(_intro(tables)), *(Text(note, 'quiet') for note in tables.notes), _overall(tables)]
+    if len(tables.targets) > 1:
+        blocks += [_by_target(tables)]
+    blocks += _thresholds(tables)
+    blocks += _agreement(found) if tables.kind == 'regress' else [*_curves(tables), *_confusions(tables)]
+    blocks += [_overall(other, other_split=True) for other in found.other_splits]
+    return Section(id='results', title='How well it does', blocks=tuple(blocks))
+
+
+def _intro(tables: Tables) -> str:
+    return (
+        f'Split “{tables.split}”. In brackets: the {100 * tables.interval:.0f} % interval from {count(tables.replicates)} resamplings '
+        'of whole patients, so that two eyes of one person never count as two. By patient: the images of a patient are judged together.'
+    )
+
+
+def _levels(tables: Tables) -> list[str]:
+    return [level for level in LEVELS if any(row.level == level for row in tables.rows)]
+
+
+def _overall(tables: Tables, *, other_split: bool = False) -> Table:
+    levels = _levels(tables)
+    metrics = dict.fromkeys(row.metric for row in tables.rows if not row.by and row.target == tables.overall)
+    rows = []
+    for metric in metrics:
+        cells = [value_cell(tables.find(metric=metric, level=level)) for level in levels]
+        rows.append((Cell(metric_name(metric)), *cells, Cell(BRIEF.get(metric, ''))))
+    what = 'mean over the classes, or all classes together' if tables.overall == MACRO else f'“{tables.overall}”'
+    return Table(
+        caption=f'Overall, {"also on split" if other_split else "split"} “{tables.split}”: {what}',
+        head=('Metric', *(_LEVEL_NAMES[level] for level in levels), 'In words'),
+        rows=tuple(rows),
+        words=frozenset({len(levels) + 1}),
+        note='Numbers of this split may flatter the model.' if other_split and tables.split in ('train', 'val') else '',
+    )
+
+
+def _by_target(tables: Tables) -> Table:
+    metrics = [name for name in _BY_TARGET if any(row.metric == name and row.target != MACRO for row in tables.rows)]
+    rows = []
+    for target in tables.targets:
+        found = [tables.find(metric=metric, target=target) for metric in metrics]
+        known = next((row for row in found if row is not None), None)
+        rows.append((Cell(target), positives(known), *(value_cell(row) for row in found)))
+    return Table(
+        caption=f'{_LEVEL_NAMES[tables.level]}, each {"finding" if tables.kind == "multi" else "class against the rest"}',
+        head=('Finding' if tables.kind == 'multi' else 'Class', 'Positive', *map(metric_name, metrics)),
+        rows=tuple(rows),
+    )
+
+
+def value_cell(row: Row | None) -> Cell:
+    """A value with its interval below; the reason in its place where it is withheld or undefined."""
+    if row is None:
+        return Cell(number(None), quiet=True)
+    if row.value is None:
+        return Cell(number(None), small=row.note if row.n_patients else 'nobody in it', quiet=True)
+    return Cell(number(row.value, metric=row.metric), small=bounds(row.low, row.high, metric=row.metric))
+
+
+def positives(row: Row | None) -> Cell:
+    """How many of the patients (or images) have the finding."""
+    if row is None or row.n_positive is None:
+        return Cell(number(None), quiet=True)
+    total = row.n_patients if row.level == 'patient' else row.n_images
+    return Cell(f'{row.n_positive} of {total}', small=percent(row.n_positive, total) if total else '')
+
+
+def _thresholds(tables: Tables) -> list[Text]:
+    """At which score a case is called positive, and where that was chosen."""
+    key = 'patient_value' if tables.level == 'patient' else 'value'
+    known = {target: entry for target, entry in tables.thresholds.items() if entry.get(key) is not None}
+    if not known:
+        return []
+    first = next(iter(known.values()))
+    listed = joined(
+        f'{number(entry[key], metric="AUROC")}{f" for “{target}”" if len(known) > 1 else ""}' for target, entry in known.items()
+    )
+    rule = {'youden': 'where sensitivity + specificity is highest'}.get(str(first.get('rule')), f'by the rule {first.get("rule")}')
+    where = f'on the {first["chosen_on"]} split' if first.get('chosen_on') else 'beforehand'
+    return [Text(f'Called positive from a score of {listed} ({_LEVEL_NAMES[tables.level].lower()}; chosen {where}, {rule}).', 'quiet')]
+
+
+def _curves(tables: Tables) -> list[Any]:
+    rocs = {target: tables.roc.get(tables.level, {}).get(target) for target in tables.targets}
+    bins = {target: tables.calibration.get(tables.level, {}).get(target) for target in tables.targets}
+    found = [figures.roc_chart(curve, title=_title('ROC', target, tables), level=tables.interval) for target, curve in _first(rocs)]
+    stated = [figures.calibration_chart(curve, title=_title('Calibration', target, tables)) for target, curve in _first(bins)]
+    blocks: list[Any] = []
+    if len(tables.targets) == 1:
+        blocks += [Heading('Finding against false alarms, and stated against observed probability'), Pictures(items=(*found, *stated))]
+    else:
+        blocks += [Heading('ROC curves: finding against false alarms'), Pictures(items=tuple(found))]
+        blocks += [Heading('Calibration: stated against observed probability'), Pictures(items=tuple(stated))]
+    absent = [target for target, curve in rocs.items() if curve is None]
+    if absent:
+        blocks.append(Text(f'No ROC curve for {joined(absent)}: the split lacks positive or negative cases.', 'quiet'))
+    if max(len(rocs) - len(absent), len(bins)) > _CHARTS:
+        blocks.append(Text(f'The first {_CHARTS} of {len(rocs)} are drawn; the tables hold all.', 'quiet'))
+    return blocks
+
+
+def _first(curves: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(target, curve) for target, curve in curves.items() if curve is not None][:_CHARTS]
+
+
+def _title(what: str, target: str, tables: Tables) -> str:
+    return what if len(tables.targets) == 1 else target
+
+
+def _confusions(tables: Tables) -> list[Any]:
+    found = tables.confusion.get(tables.level, ())[:_CHARTS]
+    if not found:
+        return []
+    return [Heading('Confusion: which cases become which'), Grid(tables=tuple(_confusion(one, tables) for one in found))]
+
+
+def _confusion(found: Confusion, tables: Tables) -> Table:
+    rows = []
+    for name, counts in zip(found.classes, found.matrix, strict=True):
+        total = sum(counts)
+        cells = [Cell(str(n), small=percent(n, total), shade=n / total if total else 0) for n in counts]
+        rows.append((Cell(f'is {name}'), *cells))
+    rule = {'threshold': 'called at the threshold above', 'most probable class': 'the most probable class is named'}.get(
+        found.rule, found.rule
+    )
+    unit = 'Patients' if tables.level == 'patient' else 'Images'
+    return Table(
+        caption=f'{unit}{f", “{found.target}”" if found.target else ""}: rows are the label, columns the model',
+        head=('', *(f'called {name}' for name in found.classes)),
+        rows=tuple(rows),
+        note=f'Per cent of the row{f"; {rule}" if rule else ""}.',
+    )
+
+
+def _agreement(found: Collected) -> list[Any]:
+    if found.predictions is None:
+        return [Text('The predictions file is absent, so the agreement charts cannot be drawn.', 'quiet')]
+    true_N, stated = found.predictions.label_NY[:, 0], found.predictions.score_NS[:, 0]
+    known_N = np.isfinite(true_N) & np.isfinite(stated)
+    if not known_N.any():
+        return [Text('No image of the split has a label, so the agreement charts cannot be drawn.', 'quiet')]
+    name = clean(found.tables.labels[0]) if found.tables.labels else 'label'
+    return [Heading('Agreement, by image'), Pictures(items=figures.agreement_charts(true_N[known_N], stated=stated[known_N], name=name))]

@@ -1,0 +1,179 @@
+"""Numbers and names as a reader wants them, and the glossary."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+NONE = '–'
+# Control characters are not allowed in HTML or SVG text, and direction marks could make a label read as another one.
+_UNPRINTABLE = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]')
+_BOUNDED = frozenset(
+    {
+        'AUROC',
+        'AUPRC',
+        'sensitivity',
+        'specificity',
+        'F1',
+        'kappa_quadratic',
+        'accuracy',
+        'balanced_accuracy',
+        'ECE',
+        'Brier',
+        'R2',
+        'pearson',
+    }
+)
+
+NAMES = {
+    'kappa_quadratic': 'Quadratic kappa',
+    'balanced_accuracy': 'Balanced accuracy',
+    'MAE': 'Mean absolute error',
+    'R2': 'R²',
+    'pearson': 'Correlation',
+    'ECE': 'Calibration error',
+    'Brier': 'Brier score',
+    'RMSE': 'Root mean square error',
+}
+
+# One line each, for a table; the glossary says more.
+BRIEF = {
+    'AUROC': 'How often a positive case gets a higher score than a negative one (.5: a coin)',
+    'AUPRC': 'How pure the called cases stay as more positive ones are found (useless: the share of positive cases)',
+    'sensitivity': 'Share called positive of those who have the finding',
+    'specificity': 'Share called negative of those who do not have it',
+    'F1': 'Sensitivity and the share of right positive calls in one number',
+    'accuracy': 'Share of cases put right',
+    'balanced_accuracy': 'Share put right, rare classes counting as much as common ones',
+    'kappa_quadratic': 'Agreement on the grade beyond chance, far misses counting more',
+    'ECE': 'How far stated probabilities are from what happens (0: never off)',
+    'Brier': 'Squared distance between stated probability and truth (0: perfect)',
+    'MAE': 'How far the estimate is off on average, in the unit of the label',
+    'RMSE': 'The same, large errors counting more',
+    'R2': 'Share of the variation explained (0: no better than the mean)',
+    'pearson': 'Linear correlation of estimate and truth',
+}
+
+GLOSSARY = {
+    'AUROC': 'How often a randomly chosen positive case gets a higher score than a randomly chosen negative one: .5 is a '
+    'coin, 1 is perfect. '
+    'It needs no threshold and does not depend on how common the finding is.',
+    'AUPRC': 'Average precision: how pure the list of called cases stays as more and more of the positive ones are found. '
+    'A useless score gives the share of positive cases, so compare it with that share.',
+    'sensitivity': 'Of those who have the finding, the share the model calls positive at the chosen threshold.',
+    'specificity': 'Of those who do not have the finding, the share the model calls negative at the chosen threshold.',
+    'F1': 'The harmonic mean of sensitivity and of the share of positive calls that are right: 1 is perfect.',
+    'accuracy': 'The share of cases put into the right class. Misleading when one class is much more common.',
+    'balanced_accuracy': 'The mean over the classes of the share put right, so that rare classes count as much as common ones.',
+    'kappa_quadratic': 'Agreement on an ordered grade beyond chance; a miss by two grades counts four times a miss by one. 0 '
+    'is chance, 1 is perfect.',
+    'ECE': 'Mean distance between the probability the model states and how often the finding is there (expected calibration '
+    'error): 0 is perfect.',
+    'Brier': 'Mean squared distance between the stated probability and what was found (0 or 1): 0 is perfect.',
+    'MAE': 'How far the estimate is from the true number on average, in its own unit.',
+    'RMSE': 'Like the mean absolute error, with large errors counting more.',
+    'R2': 'The share of the variation between cases that the estimate explains: 1 is perfect, 0 is no better than always naming the mean.',
+    'pearson': 'The linear correlation between estimate and true number: 1 is perfect, 0 is none.',
+}
+
+
+def clean(text: object) -> str:
+    """Text without control and direction characters, each replaced by U+FFFD."""
+    return _UNPRINTABLE.sub('\ufffd', str(text))
+
+
+def short(text: object, *, limit: int = 28) -> str:
+    """Clean text of at most `limit` characters, cut in the middle, for places with no room to wrap."""
+    text = clean(text)
+    return text if len(text) <= limit else f'{text[: limit - limit // 3 - 1]}…{text[-(limit // 3) :]}'
+
+
+def metric_name(metric: str) -> str:
+    """A metric's name in a table."""
+    return NAMES.get(metric, metric[:1].upper() + metric[1:])
+
+
+def number(value: float | None, *, metric: str = '') -> str:
+    """A metric with sensible digits: three without a leading zero where it is bounded (`.943`), three significant ones elsewhere."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if metric in _BOUNDED:
+        text = f'{value:.3f}'
+        text = text.replace('0.', '.', 1) if abs(float(text)) < 1 else text
+    else:
+        text = significant(value)
+    return _minus(text)
+
+
+def interval(value: float | None, low: float | None, high: float | None, *, metric: str = '') -> str:
+    """`.943 (.921–.962)`; the bounds are joined by `to` where one is negative."""
+    shown = number(value, metric=metric)
+    return shown if shown == NONE else f'{shown} {bounds(low, high, metric=metric)}'.strip()
+
+
+def bounds(low: float | None, high: float | None, *, metric: str = '') -> str:
+    """The interval alone, in brackets; '' where there is none."""
+    pair = [number(value, metric=metric) for value in (low, high)]
+    if NONE in pair:
+        return ''
+    return f'({" to ".join(pair)})' if '−' in ''.join(pair) else f'({"–".join(pair)})'
+
+
+def significant(value: float, *, digits: int = 3) -> str:
+    """A number with `digits` significant ones and no exponent between a ten-thousandth and a million."""
+    if value == 0:
+        return '0'
+    if not 1e-4 <= abs(value) < 1e6:
+        mantissa, exponent = f'{value:.{digits - 1}e}'.split('e')
+        return f'{mantissa}e{int(exponent)}'
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f'{value:,.{places}f}'.replace(',', '\u202f')
+
+
+def count(value: int | float | None) -> str:
+    """A count with thin spaces between the thousands."""
+    return NONE if value is None else f'{int(value):,}'.replace(',', '\u202f')
+
+
+def plural(value: int, one: str, many: str = '') -> str:
+    """`1 patient`, `2 patients`."""
+    return f'{count(value)} {one if value == 1 else many or one + "s"}'
+
+
+def percent(part: float, whole: float) -> str:
+    """A share as whole per cent; `<1 %` rather than a zero that is none."""
+    if not whole:
+        return NONE
+    share = 100 * part / whole
+    if 0 < share < 0.5:
+        return '<1 %'
+    return '>99 %' if 99.5 <= share < 100 else f'{share:.0f} %'
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time in words."""
+    if seconds is None or not math.isfinite(seconds):
+        return 'not recorded'
+    if seconds < 90:
+        return f'{seconds:.0f} seconds'
+    if seconds < 90 * 60:
+        return f'{seconds / 60:.0f} minutes'
+    return f'{seconds / 3600:.1f} hours'
+
+
+def joined(items: Iterable[object]) -> str:
+    """`a, b and c`."""
+    items = [str(item) for item in items]
+    return ' and '.join([', '.join(items[:-1]), items[-1]]) if len(items) > 1 else ''.join(items)
+
+
+def by_name(by: str) -> str:
+    """A subgroup column as a heading: `sex+age_band` is `Sex and age`."""
+    text = joined('age' if part == 'age_band' else part for part in by.split('+')).replace('_', ' ')
+    return text[:1].upper() + text[1:]
+
+
+def _minus(text: str) -> str:
+    text = text.lstrip('-') if not any(digit in text for digit in '123456789') else text
+    return text.replace('-', '−')
