@@ -26,6 +26,7 @@ from retfound_jax.ingest.readers import ReadError
 CHUNK_FILES = 32
 _KILLED = 'stopped the program that read it, for want of memory or by a fault of a decoder'
 Process = Callable[..., list[Processed]]
+Outcome = tuple[str, list[Processed], str | None]  # the file, its pictures, why there are none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,19 +139,22 @@ def _parallel(left: collections.deque[Chunk], *, options: WorkOptions, workers: 
 
 def _one_by_one(chunk: Chunk, *, options: WorkOptions, process: Process) -> None:
     """A chunk that a worker died on: each file alone in a process, so that only the deadly one is lost."""
-    outcomes = []
-    for file in chunk.files:
-        # Twice, since a process may also be killed for what its neighbour used up.
-        for _ in range(2):
+    outcomes: list[Outcome] = []
+    left, tries = collections.deque(chunk.files), 0
+    while left:
+        with _pool(1) as pool:
+            _check_alive(pool)
             try:
-                with _pool(1) as pool:
-                    _check_alive(pool)
-                    outcomes.append(pool.submit(_outcome, chunk.root, file, options, process).result())
-                break
+                while left:
+                    outcomes.append(pool.submit(_outcome, chunk.root, left[0], options, process).result())
+                    left.popleft()
+                    tries = 0
             except BrokenProcessPool:
-                continue
-        else:
-            outcomes.append((file, [], _KILLED))
+                tries += 1
+        # Twice, since a process may also be killed for what its neighbour used up.
+        if tries == 2:
+            outcomes.append((left.popleft(), [], _KILLED))
+            tries = 0
     _write(chunk, outcomes)
 
 
@@ -166,7 +170,7 @@ def _make(chunk: Chunk, options: WorkOptions, process: Process) -> None:
     _write(chunk, [_outcome(chunk.root, file, options, process) for file in chunk.files])
 
 
-def _outcome(root: str, file: str, options: WorkOptions, process: Process) -> tuple[str, list[Processed], str | None]:
+def _outcome(root: str, file: str, options: WorkOptions, process: Process) -> Outcome:
     try:
         return file, process(Path(root, file), **dataclasses.asdict(options)), None
     except ReadError as error:
@@ -175,7 +179,7 @@ def _outcome(root: str, file: str, options: WorkOptions, process: Process) -> tu
         return file, [], f'could not be read, for a reason not foreseen ({type(error).__name__}: {error})'
 
 
-def _write(chunk: Chunk, outcomes: Sequence[tuple[str, list[Processed], str | None]]) -> None:
+def _write(chunk: Chunk, outcomes: Sequence[Outcome]) -> None:
     header = [{'file': file, 'reject': reject, 'pictures': list(map(_entry, pictures))} for file, pictures, reject in outcomes]
     text = json.dumps(header).encode()
     blobs = (picture.jpeg for _, pictures, _ in outcomes for picture in pictures)
