@@ -222,8 +222,10 @@ class _Stream:
     def next(self) -> dict[str, Any]:
         """The next chunk."""
         chunk = next(self._iterator)
-        # What workers send lies in shared memory that lives as long as the array: copied out, it is freed now and not at some later time.
-        return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in chunk.items()} if self._shared else chunk
+        if not self._shared:
+            return chunk
+        # What workers send lies in shared memory that lives as long as the array; copied out, it is freed now and not at some later time.
+        return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in chunk.items()}
 
     def close(self) -> None:
         """Stops what was started."""

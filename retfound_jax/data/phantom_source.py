@@ -11,7 +11,7 @@ import numpy as np
 from retfound_jax.core.config import to_json
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.data.phantom.config import PhantomConfig
-from retfound_jax.data.store import DEMOGRAPHICS, LABEL, SPLITS, TEXT_COLUMNS, Contents, classes_of, label_column, text_column
+from retfound_jax.data.store import DEMOGRAPHICS, LABEL, SPLITS, TEXT_COLUMNS, Contents, classes_of, label_column, text_column, words_of
 
 _GIVEN = {'key': 'image', 'patient': 'patient_id', 'laterality': 'eye'}
 _SHARES = (('train', 0.70), ('val', 0.15), ('test', 0.15))
@@ -39,7 +39,7 @@ def open_phantom(config: PhantomConfig, *, split: str) -> Contents:
     return Contents(
         columns={name: values[eyes] for name, values in columns.items()},
         classes=classes,
-        words={name: classes_of(text[name]) or [] for name in DEMOGRAPHICS if name in text},
+        words={name: words_of(text[name]) for name in DEMOGRAPHICS if name in text},
         store=PhantomStore(config=config, eyes=eyes),
         fingerprint=hashlib.sha256(to_json(config).encode()).hexdigest(),
     )

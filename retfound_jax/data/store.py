@@ -47,6 +47,11 @@ def text_column(values: Sequence[object]) -> np.ndarray:
     return np.array(['' if value is None else str(value) for value in values], dtype=np.str_).reshape(len(values))
 
 
+def words_of(values: np.ndarray) -> list[str]:
+    """The distinct words of a column, sorted, without ''."""
+    return [str(word) for word in np.unique(values) if word]
+
+
 def class_column(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Text to the index of its class, float32; '' and words that are no class become NaN."""
     place = {name: float(index) for index, name in enumerate(classes)}
@@ -54,12 +59,10 @@ def class_column(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def classes_of(values: np.ndarray) -> list[str] | None:
-    """The classes of a column, or None where it is a number.
-
-    Text has its sorted distinct words. Numbers are classes where they are whole and at most 64 of them differ.
-    """
+    """The classes of a column, in order, or None: at most 64 distinct words or whole numbers are classes."""
     if values.dtype.kind in 'US':
-        return sorted({str(value) for value in values} - {''})
+        words = words_of(values)
+        return words if len(words) <= _MOST_CLASSES else None
     present = np.unique(values[~np.isnan(values)]) if values.dtype.kind == 'f' else np.unique(values)
     if len(present) == 0 or len(present) > _MOST_CLASSES or (present != np.round(present)).any():
         return None
