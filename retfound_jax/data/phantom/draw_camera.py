@@ -45,14 +45,14 @@ def light(rng: np.random.Generator, style: SiteStyle, pose: Pose, *, haze: float
     axis = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * np.float32(pose.size / size / pose.radius)
     u, v = axis[None, :], axis[:, None]
     r2 = u * u + v * v
-    tilt = rng.normal(0, 0.10, 2).tolist()
+    tilt = rng.normal(0, 0.13, 2).tolist()
     hot = rng.normal(0, 0.25, 2).tolist()
     gain = 1 - style.vignette * np.float32(rng.uniform(0.6, 1.5)) * r2 + tilt[0] * u + tilt[1] * v
     gain = gain + 0.22 * rng.random() * np.exp(-((u - hot[0]) ** 2 + (v - hot[1]) ** 2) / 0.5) + 0.035 * cloud(rng, size, 3)
     side = rng.uniform(0, 2 * np.pi)
     lean = 0.5 + 0.5 * (math.cos(side) * u + math.sin(side) * v)
     rim = np.exp((np.sqrt(r2) - 1) / 0.085) * (r2 < 1.1) * np.clip(lean * 1.5, 0.15, 1.5)
-    strength = style.flare * rng.gamma(2.0, 0.5)
+    strength = style.flare * rng.gamma(1.2, 0.9)
     veil = (rim * strength)[..., None] * np.array([0.62, 0.72, 0.50], np.float32)
     veil = veil + (0.24 * haze * (1 + 0.3 * cloud(rng, size, 3)))[..., None] * np.array([0.60, 0.52, 0.33], np.float32)
     for _ in range(rng.poisson(style.dust)):
@@ -88,7 +88,7 @@ def field_of_view(pose: Pose, style: SiteStyle, size: int) -> np.ndarray:
 
 def develop(image_HWC: np.ndarray, style: SiteStyle, rng: np.random.Generator, *, size: int, haze: float) -> np.ndarray:
     """Working picture to the camera's own tones: float32 [size, size, C], 0 to 255, before noise and frame."""
-    blur = (style.softness * math.exp(rng.normal(0, 0.3)) + 0.9 * haze) * size / 256
+    blur = (style.softness * math.exp(rng.normal(0, 0.4)) + 0.9 * haze) * size / 256
     work = image_HWC.shape[0] / size
     if blur * work > 0.3:
         image_HWC = cv2.GaussianBlur(image_HWC, (0, 0), blur * work)
@@ -97,7 +97,7 @@ def develop(image_HWC: np.ndarray, style: SiteStyle, rng: np.random.Generator, *
         soft = cv2.GaussianBlur(image, (0, 0), 1.6 * size / 256)
         image = cv2.addWeighted(image, 1 + style.sharpening, soft, -style.sharpening, 0)
     saturation = style.saturation * math.exp(rng.normal(0, 0.05))
-    gains = np.array(style.cast) * np.exp(rng.normal(0, 0.05, 3)) * math.exp(rng.normal(0.0, 0.13))
+    gains = np.array(style.cast) * np.exp(rng.normal(0, (0.04, 0.06, 0.16))) * math.exp(rng.normal(0.0, 0.16))
     mix = saturation * np.eye(3) + (1 - saturation) * np.array([0.30, 0.55, 0.15])
     image = cv2.max(cv2.transform(image, (gains[:, None] * mix).astype(np.float32)), 1e-4)
     # A soft shoulder: bright things roll off toward white as a sensor's tone curve lets them, instead of clipping.

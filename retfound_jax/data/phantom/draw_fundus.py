@@ -17,7 +17,8 @@ _BLOND = np.log(np.array([0.80, 0.46, 0.27], np.float32))  # reflectance of a fu
 _BROWN = np.log(np.array([0.46, 0.245, 0.115], np.float32))  # and of a densely pigmented one
 _MACULA = np.array([0.22, 0.34, 0.36], np.float32)  # density of the pigment of the macula and of the taller pigment cells there
 _FOVEOLA = np.array([0.34, 0.46, 0.26], np.float32)
-_CHOROID = np.array([0.17, 0.26, 0.16], np.float32)  # how much lighter a choroidal vessel is than the pigment between
+_CHOROID = np.array([0.23, 0.24, 0.11], np.float32)  # how much lighter a choroidal vessel is than the pigment between
+_FIBRES = np.array([0.10, 0.20, 0.22], np.float32)  # how much paler the thick nerve fibres around the disc make it
 _FINE = np.array([0.016, 0.024, 0.026], np.float32)  # the grain of the pigment epithelium
 _GRANULAR = np.array([0.014, 0.020, 0.016], np.float32)
 _MOTTLE = np.array([0.9, 1.1, 1.0], np.float32)
@@ -77,6 +78,10 @@ def ground(
     hue = 0.05 * cloud(texture, coarse, 4)  # slow drift of colour between red and yellow
     log_HWC = tone - macula[..., None] * _MACULA - foveola[..., None] * _FOVEOLA + mottle[..., None] * _MOTTLE
     log_HWC[..., 1] += hue
+    # The nerve fibre layer is thickest at the disc, and makes the retina around it paler.
+    from_disc = (x_HW - float(marks.disc[0])) ** 2 + (y_HW - float(marks.disc[1])) ** 2
+    pale = np.exp(-from_disc / np.float32(2 * texture.uniform(0.22, 0.36) ** 2)) * np.float32(texture.gamma(3.0, 0.25))
+    log_HWC += pale[..., None] * _FIBRES
     log_HWC = cv2.resize(log_HWC, (pose.size, pose.size), interpolation=cv2.INTER_LINEAR)
     net = _choroid(pose, marks, choroid, tessellation=tessellation)
     fine = grain(texture, pose.size, sigma=1.0 * pose.size / 384)
@@ -109,7 +114,7 @@ def _choroid(pose: Pose, marks: Landmarks, rng: np.random.Generator, *, tessella
     # The pigment epithelium is thickest behind the macula and thins below and to the nose.
     window = (1 - 0.85 * veiled) * np.clip(0.75 + 0.3 * cloud(rng, coarse, 4) + 0.25 * y_HW, 0.1, 1.5)
     window = cv2.resize(window.astype(np.float32), (pose.size, pose.size), interpolation=cv2.INTER_LINEAR)
-    return (net - np.float32(0.45)) * window * np.float32(0.10 + 1.05 * tessellation)
+    return (net - np.float32(0.45)) * window * np.float32(0.10 + 1.25 * tessellation)
 
 
 def sheen(pose: Pose, marks: Landmarks, rng: np.random.Generator, *, age: float) -> np.ndarray:

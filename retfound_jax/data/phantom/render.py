@@ -27,7 +27,7 @@ _LEAK = ('haemorrhage', 'microaneurysm')
 _LEAK_DENSITY = np.array([[0.42, 0.26], [1.00, 0.80], [0.62, 0.52]], np.float32)
 _GLINT = np.array([[0.12], [0.20], [0.15]], np.float32)
 _PALE = {  # colour, opacity and blur [px at 384] of what is brighter than the retina
-    'drusen': (np.array([0.92, 0.74, 0.42], np.float32), 0.62, 1.5),
+    'drusen': (np.array([0.94, 0.75, 0.40], np.float32), 0.58, 1.7),
     'exudate': (np.array([1.02, 0.93, 0.58], np.float32), 0.92, 0.7),
     'cotton_wool': (np.array([0.92, 0.84, 0.68], np.float32), 0.66, 3.2),
 }
