@@ -15,7 +15,7 @@ from retfound_jax.ingest import pipeline
 from retfound_jax.ingest.columns import ROLES
 from retfound_jax.ingest.duplicates import NEAR_THRESHOLD
 from retfound_jax.ingest.labels import delimiter_word
-from retfound_jax.ingest.plan import IngestConfig, Plan, make_plan
+from retfound_jax.ingest.plan import IngestConfig, Plan, make_plan, partial_folder
 from retfound_jax.ingest.splits import SplitConfig
 from retfound_jax.ingest.work import WorkOptions
 
@@ -55,6 +55,8 @@ def run(values: flags.FlagValues) -> None:
     """Makes the dataset, saying before and after what it is."""
     plan = make_plan(_config(values))
     _print_plan(plan)
+    if partial_folder(Path(values.out)).exists():
+        print('going on with the work of an ingest that was stopped')
     with bar(len(plan.files), desc='reading') as progress:
         content = pipeline.run(plan, done=progress.update)
     _print_result(content, Path(values.out))

@@ -196,7 +196,7 @@ def _account(plan: Plan, pictures: Iterable[Picture], rejects: Mapping[str, str]
 def _provenance(plan: Plan) -> dict[str, Any]:
     config, table = plan.config, plan.table
     options = {
-        'shorter_side': config.pictures.shorter_side, 'jpeg_quality': config.pictures.jpeg_quality, 'min_age': config.min_age,
+        'shorter_side': config.pictures.shorter_side, 'jpeg_quality': config.pictures.jpeg_quality, 'min_age': float(config.min_age),
         'modality': config.modality,
         'near_threshold': config.near_threshold, 'shard_bytes': config.shard_bytes, 'split_column': config.split_column,
         'splits': dataclasses.asdict(config.splits),

@@ -149,7 +149,6 @@ def _stop(*arguments: object, **options: object) -> None:
 
 _SCRIPT = '''
 import sys
-sys.path.insert(0, sys.argv[3])
 from test_ingest_pipeline import _config, _slow
 from pathlib import Path
 from retfound_jax.ingest import pipeline, work
@@ -166,11 +165,12 @@ def _slow(path: Path, **options: int) -> list[Processed]:
 
 
 @pytest.mark.slow
-def test_a_terminated_ingest_leaves_no_process_behind_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminated_ingest_leaves_no_process_behind_and_resumes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, 'CHUNK_FILES', 2)
     source, out = _folder(tmp_path / 'in', patients=20), tmp_path / 'out'
     (tmp_path / 'script.py').write_text(_SCRIPT)
-    child = subprocess.Popen([sys.executable, str(tmp_path / 'script.py'), str(source), str(out), str(Path(__file__).parent)])
+    env = {**os.environ, 'PYTHONPATH': f'{root}{os.pathsep}{Path(__file__).parent}'}
+    child = subprocess.Popen([sys.executable, str(tmp_path / 'script.py'), str(source), str(out)], env=env)
     chunks = partial_folder(out) / 'chunks'
     _wait_for(lambda: chunks.is_dir() and len(list(chunks.glob('*.chunk'))) >= 3)
     family = _children(child.pid)
