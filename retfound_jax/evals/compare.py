@@ -76,7 +76,7 @@ def paired_difference(
         per_seed_b=tuple(value_b),
         below_zero=float(np.mean(finite < 0) + np.mean(finite == 0) / 2),
         higher_is_better=metric not in metrics.LOWER_IS_BETTER,
-        n_images=int(cells[0][0].view.images_MT.max(axis=1, initial=0).sum()),
+        n_images=int(cells[0][0].view.images_M.sum()),
         n_patients=len(np.unique(cells[0][0].view.patient_M)),
     )
 
@@ -117,10 +117,11 @@ def _cell(predictions: Predictions, *, level: str, patient_N: np.ndarray, counts
     view = make_view(predictions, level=level, patient=patient_N)
     target, metric = _name(predictions, target=name[0]), name[1]
     if metric not in METRICS:
-        raise UsageError(f"metric '{metric}' cannot be compared{nearest(metric, METRICS)}: choose from {', '.join(METRICS)}")
+        listed = f'; choose from {", ".join(METRICS)}'
+        raise UsageError(f'there is no metric "{metric}" to compare by{nearest(metric, METRICS) or listed}')
     known = [*view.targets, MACRO]
     if target not in known:
-        raise UsageError(f"target '{target}' is not in the predictions{nearest(target, known)}: choose from {', '.join(known)}")
+        raise UsageError(f'the predictions have no target "{target}"{nearest(target, known) or "; choose from " + ", ".join(known)}')
     if target != MACRO:
         t = view.targets.index(target)
         one = {'label_MT': view.label_MT[:, [t]], 'score_MT': view.score_MT[:, [t]], 'images_MT': view.images_MT[:, [t]]}

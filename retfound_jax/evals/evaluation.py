@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import write_json
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.sources import open_source
 from retfound_jax.evals.predict import TrainedModel, check_supervised, predict
-from retfound_jax.evals.predictions import Predictions, write_predictions
+from retfound_jax.evals.predictions import TEXT_COLUMNS, Predictions, write_predictions
 from retfound_jax.evals.subgroups import parse_by
 from retfound_jax.evals.tables import EvalConfig, evaluate
 
@@ -35,13 +34,11 @@ def evaluate_run(
     """
     check_supervised(run)
     config, workdir = config or EvalConfig(), Path(workdir)
+    parse_by(config.by, columns=TEXT_COLUMNS)  # a wrong name is told before the work
     own, data = run.config.data, _on_dataset(run.config.data, dataset)
     name = split if data == own else f'{Path(dataset).resolve().name}-{split}'
-    validation = _validation(run)
-    judged = validation if (data == own and split == run.config.eval_split) else predict(run, split=split, data=data)
-    if judged is None:
-        raise UserError(f'the {split} split has no labelled image: choose another --split')
-    parse_by(config.by, predictions=judged)  # a wrong name is told before anything is written
+    judged = predict(run, split=split, data=data)
+    validation = judged if name == run.config.eval_split else _validation(run)
     if validation is not None:
         write_predictions(validation, path=workdir / 'predictions' / f'{validation.split}.parquet')
     done = Evaluated(

@@ -45,6 +45,8 @@ def cell_rows(
             valid = len(replicates_R) - interval.dropped
             note += f'interval from {valid} of {len(replicates_R)} replicates, a class was absent in the others'
         bounds = {'value': interval.value, 'low': _number(interval.low), 'high': _number(interval.high)}
+        if interval.low == interval.high:
+            note = note or 'every resample gives this value: the cases are few, or none is misjudged'
         rows.append(row | bounds | {'dropped': interval.dropped, 'note': note})
     return rows
 
@@ -86,7 +88,7 @@ def _counts(cell: Cell, *, target: str) -> dict[str, int | None]:
     """Images, patients, and positive rows at the level of the view (images or patients)."""
     view = cell.view
     if target == MACRO:
-        present_M, images_M = ~np.isnan(view.label_MT).all(axis=1), view.images_MT.max(axis=1, initial=0)
+        present_M, images_M = np.ones(len(view.patient_M), bool), view.images_M
         positive = None
     else:
         t = view.targets.index(target)

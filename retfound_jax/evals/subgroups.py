@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -22,15 +22,16 @@ def age_band(age_N: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(age_N), '', bands_N)
 
 
-def parse_by(by: Sequence[str], *, predictions: Predictions) -> tuple[str, ...]:
+def parse_by(by: Sequence[str], *, columns: Iterable[str]) -> tuple[str, ...]:
     """Check the `--by` names; `age` means `age_band`. A UsageError names the nearest one that exists."""
-    known = sorted({'age_band', *predictions.columns} - _NOT_GROUPS)
+    known = sorted({'age_band', *columns} - _NOT_GROUPS)
     parsed = []
     for name in by:
         parts = ['age_band' if part == 'age' else part for part in name.strip().split('+')]
         for part in parts:
             if part not in known:
-                raise UsageError(f"--by '{part}' is no column of the predictions{nearest(part, known)}: choose from {', '.join(known)}")
+                listed = f': choose from {", ".join(known)}'
+                raise UsageError(f'the predictions have no column "{part}" to group --by{nearest(part, known) or listed}')
         parsed.append('+'.join(parts))
     return tuple(dict.fromkeys(parsed))
 

@@ -48,7 +48,7 @@ def evaluate(predictions: Predictions, *, validation: Predictions | None, config
     Without validation predictions there are no thresholds, and every number that needs one is reported absent.
     """
     config = config or EvalConfig()
-    by = parse_by(config.by, predictions=predictions)
+    by = parse_by(config.by, columns=predictions.columns)
     if not len(predictions) or np.isnan(predictions.label_NY).all():
         raise UserError(f'the {predictions.split} split has no labelled image to evaluate: choose another split, or ingest more patients')
     patient_N, patients = patient_index(predictions.columns['patient'], key=predictions.columns['key'])

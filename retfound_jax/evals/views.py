@@ -32,7 +32,8 @@ class View:
     targets: tuple[str, ...]
     label_MT: np.ndarray  # 1, 0, NaN missing; the number itself for regress
     score_MT: np.ndarray
-    images_MT: np.ndarray  # labelled images behind the row
+    images_MT: np.ndarray  # images behind the row that have this target's label
+    images_M: np.ndarray  # images behind the row that have any label
     patient_M: np.ndarray  # index of the patient among all patients of the file
     class_M: np.ndarray  # class index of the joint decision, -1 for none
     probability_MC: np.ndarray  # zero columns where the kind has no joint decision
@@ -76,11 +77,16 @@ class _Rows:
     label_MY: np.ndarray
     score_MS: np.ndarray
     patient_M: np.ndarray
-    count_MY: np.ndarray | None = None  # labelled images; None: the rows are images
+    count_MY: np.ndarray | None = None  # images with each label; None: the rows are images
+    count_M: np.ndarray | None = None  # images
 
     @property
     def images_MY(self) -> np.ndarray:
         return (~np.isnan(self.label_MY)).astype(np.int64) if self.count_MY is None else self.count_MY
+
+    @property
+    def images_M(self) -> np.ndarray:
+        return np.ones(len(self.patient_M), np.int64) if self.count_M is None else self.count_M
 
     def pooled(self, *, mean_label: bool) -> _Rows:
         """One row a patient."""
@@ -96,7 +102,8 @@ class _Rows:
             mean_PY = np.add.reduceat(np.where(present_MY, label_MY, 0.0), starts, axis=0) / count_PY
         highest_PY = np.maximum.reduceat(np.where(present_MY, label_MY, -np.inf), starts, axis=0)
         label_PY = mean_PY if mean_label else np.where(count_PY > 0, highest_PY, np.nan)
-        return _Rows(label_MY=label_PY, score_MS=score_PS, patient_M=patient_M[starts], count_MY=count_PY)
+        count_P = np.diff(np.append(starts, len(patient_M)))
+        return _Rows(label_MY=label_PY, score_MS=score_PS, patient_M=patient_M[starts], count_MY=count_PY, count_M=count_P)
 
 
 def _plain(predictions: Predictions, parts: _Rows, *, class_M: np.ndarray, probability_MC: np.ndarray) -> View:
@@ -107,6 +114,7 @@ def _plain(predictions: Predictions, parts: _Rows, *, class_M: np.ndarray, proba
         label_MT=parts.label_MY,
         score_MT=parts.score_MS,
         images_MT=parts.images_MY,
+        images_M=parts.images_M,
         patient_M=parts.patient_M,
         class_M=class_M,
         probability_MC=probability_MC,
@@ -129,6 +137,7 @@ def _graded(predictions: Predictions, parts: _Rows) -> View:
         label_MT=np.stack(label, axis=1).astype(np.float64),
         score_MT=np.stack(score, axis=1),
         images_MT=np.repeat(parts.images_MY, len(targets), axis=1),
+        images_M=parts.images_M,
         patient_M=parts.patient_M,
         class_M=class_M,
         probability_MC=probability_MC,

@@ -81,8 +81,8 @@ def test_groups_partition_the_images(make) -> None:
 
 
 def test_unknown_group_names_the_nearest(make) -> None:
-    assert parse_by(['age', 'sex', 'age_band'], predictions=make('single')) == ('age_band', 'sex')
+    assert parse_by(['age', 'sex', 'age_band'], columns=make('single').columns) == ('age_band', 'sex')
     with pytest.raises(UsageError, match='did you mean "site"'):
-        parse_by(['sites'], predictions=make('single'))
+        parse_by(['sites'], columns=make('single').columns)
     with pytest.raises(UsageError):
-        parse_by(['patient'], predictions=make('single'))
+        parse_by(['patient'], columns=make('single').columns)
