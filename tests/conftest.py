@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before anything imports JAX or matplotlib; an accelerator's owner overrides with JAX_PLATFORMS=cuda.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('MPLBACKEND', 'Agg')
+# Many tests train the same tiny models: each program is compiled once a session. The folder goes with the session.
+_COMPILED = tempfile.TemporaryDirectory(prefix='retfound_jax_compiled_')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', _COMPILED.name)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 import hypothesis
 import pytest

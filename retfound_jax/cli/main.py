@@ -76,10 +76,11 @@ def _dispatch(words: Sequence[str]) -> None:
     elif set(_HELP[1:]) & set(rest):
         print(_flags.page(first, load_verb(first)))
     else:
-        _run(first, rest)
+        run_verb(first, rest)
 
 
-def _run(name: str, words: Sequence[str]) -> None:
+def run_verb(name: str, words: Sequence[str]) -> None:
+    """Parses the flags of verb `name` and runs it; errors are raised, not printed."""
     module = load_verb(name)
     values = _flags.parse(name, module, words)
     if not flags.FLAGS.is_parsed():

@@ -79,7 +79,8 @@ def load_function(name: str) -> Callable[[], Any]:
     public = [key for key, value in vars(module).items() if callable(value) and getattr(value, '__module__', '') == module.__name__]
     public = [key for key in public if not key.startswith('_') and not isinstance(getattr(module, key), type)]
     if function_name not in public:
-        raise UsageError(f'{module_name} has no experiment "{function_name}"{nearest(function_name, public) or "; it has " + ", ".join(public)}')
+        hint = nearest(function_name, public) or f'; it has {", ".join(public)}'
+        raise UsageError(f'{module_name} has no experiment "{function_name}"{hint}')
     return getattr(module, function_name)
 
 
@@ -100,7 +101,8 @@ def _override_one(config: Any, parts: list[str], text: str, *, full: str) -> Any
     hints = typing.get_type_hints(type(config)) if dataclasses.is_dataclass(config) else {}
     names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
     if head not in names:
-        raise UsageError(f'--set {full}: {type(config).__name__} has no field "{head}"{nearest(head, names) or "; it has " + ", ".join(names)}')
+        hint = nearest(head, names) or f'; it has {", ".join(names)}'
+        raise UsageError(f'--set {full}: {type(config).__name__} has no field "{head}"{hint}')
     current = getattr(config, head)
     if rest:
         if not dataclasses.is_dataclass(current):

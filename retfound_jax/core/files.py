@@ -33,7 +33,8 @@ def atomic_write(path: Path | str, data: bytes | str) -> None:
     except OSError as error:
         Path(name).unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f'the disk is full: {path.name} could not be written in {path.parent}; free some space and run again') from error
+            text = f'the disk is full: {path.name} could not be written in {path.parent}; free some space and run again'
+            raise UserError(text) from error
         raise
 
 

@@ -16,7 +16,8 @@ class Bar:
 
     def __init__(self, total: int, *, desc: str, unit: str = 'images', initial: int = 0) -> None:
         self._live = sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=desc, unit=f' {unit}', initial=initial, disable=not self._live, dynamic_ncols=True, smoothing=0.1)
+        options = {'dynamic_ncols': True, 'smoothing': 0.1, 'disable': not self._live}
+        self._bar = tqdm(total=total, desc=desc, unit=f' {unit}', initial=initial, **options)
         self._total, self._desc, self._unit = total, desc, unit
         self._done, self._begun, self._initial = initial, time.monotonic(), initial
         self._said, self._text = time.monotonic(), ''

@@ -58,7 +58,8 @@ class ClassifyTask(SupervisedTask):
             raise UserError(f'a {self.mode} task takes one label column and was given {", ".join(self.labels)}')
         classes = columns[self.labels[0]].classes
         if self.classes and self.classes != classes:
-            raise UserError(f'the label "{self.labels[0]}" has the classes {", ".join(classes)} and the task names {", ".join(self.classes)}')
+            told = f'has the classes {", ".join(classes)} and the task names {", ".join(self.classes)}'
+            raise UserError(f'the label "{self.labels[0]}" {told}; give the task those of the data, or none')
         return dataclasses.replace(self, classes=classes)
 
     def loss(self, model: nnx.Module, batch: Batch, *, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:

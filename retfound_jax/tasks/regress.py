@@ -41,7 +41,7 @@ class RegressTask(SupervisedTask):
             return self
         column = columns[self.labels[0]]
         if column.classes is not None:
-            raise UserError(f'the label "{self.labels[0]}" holds classes; set data.labels_as=number if they are numbers, or train a classification')
+            raise UserError(f'the label "{self.labels[0]}" holds classes, not numbers; train it as a classification')
         values = column.values[~np.isnan(column.values)]
         if len(values) == 0 or np.std(values) == 0:
             raise UserError(f'the label "{self.labels[0]}" does not vary in the training split and cannot be learned')

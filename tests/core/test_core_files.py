@@ -39,7 +39,8 @@ def test_run_log_survives_a_cut_last_line_and_refuses_a_damaged_middle(tmp_path)
     path = tmp_path / runlog.METRICS
     whole = path.read_text()
     path.write_text(whole + '{"step": 3, "na')
-    assert [(r['step'], r['name'], r['value']) for r in runlog.read_metrics(tmp_path)] == [(1, 'loss', 1.5), (1, 'other', None), (2, 'loss', 1.0)]
+    rows = [(row['step'], row['name'], row['value']) for row in runlog.read_metrics(tmp_path)]
+    assert rows == [(1, 'loss', 1.5), (1, 'other', None), (2, 'loss', 1.0)]
     path.write_text('{"ste\n' + whole)
     with pytest.raises(UserError, match='line 1'):
         runlog.read_metrics(tmp_path)

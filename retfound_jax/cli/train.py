@@ -1,0 +1,68 @@
+"""`retfound train`: every kind of training, named as an experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from absl import flags
+
+from retfound_jax.core import config as config_lib
+from retfound_jax.core.errors import UsageError
+
+SUMMARY = 'every kind of training: --experiment module:function --workdir W'
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string('experiment', None, 'module:function that returns a TrainConfig', flag_values=values, required=True)
+    flags.DEFINE_string('workdir', None, 'run directory to make or to go on with', flag_values=values)
+    flags.DEFINE_multi_string('set', [], 'path=value, as often as needed', flag_values=values)
+    flags.DEFINE_bool('resume', False, 'go on from the latest checkpoint', flag_values=values)
+    flags.DEFINE_bool('overwrite', False, 'delete what the run directory holds', flag_values=values)
+    flags.DEFINE_bool('print_config', False, 'print the configuration and stop', flag_values=values)
+    flags.DEFINE_bool('dry_run', False, 'open the data, count parameters and steps, and stop', flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Trains, or prints what would be trained."""
+    from retfound_jax.train.config import TrainConfig
+
+    config = config_lib.load_function(values.experiment)()
+    if not isinstance(config, TrainConfig):
+        raise UsageError(f'{values.experiment} returned a {type(config).__name__}, not a TrainConfig')
+    config = config_lib.override(config, values.set)
+    if values.print_config:
+        print(config_lib.to_json(config), end='')
+    elif values.dry_run:
+        _dry_run(config)
+    else:
+        _train(config, values)
+
+
+def _train(config: object, values: flags.FlagValues) -> None:
+    from retfound_jax.evals.validation import validation_for
+    from retfound_jax.train.loop import train
+
+    if not values.workdir:
+        raise UsageError('--workdir is missing; name the directory the run is to be kept in')
+    done = train(
+        config, workdir=values.workdir, resume=values.resume, overwrite=values.overwrite, validation=validation_for(config.task.kind)
+    )
+    shown = ', '.join(f'{name} {value:.4f}' for name, value in done.metrics.items())
+    print(f'{config.name}: {done.step} steps, {done.images_per_second:.1f} images/s{"; validation: " + shown if shown else ""}')
+    print(f'run directory: {values.workdir}')
+
+
+def _dry_run(config: object) -> None:
+    import jax
+
+    from retfound_jax.data.sources import open_source
+    from retfound_jax.train.config import align, resolve
+    from retfound_jax.train.state import abstract_params, model_spec
+
+    config = align(config)
+    source = open_source(config.data)
+    config = resolve(config, source=source)
+    count = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(model_spec(config.task))))
+    print(f'{config.name}: {count / 1e6:.1f} M parameters, {len(source)} images, {config.steps} steps of {config.data.batch_size}')
+    print(f'{dataclasses.asdict(config.mesh)} over {jax.device_count()} {jax.devices()[0].device_kind} devices')

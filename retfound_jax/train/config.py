@@ -1,0 +1,86 @@
+"""The configuration of one training run; an experiment is a function that returns one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.mesh import MeshConfig, ShardingRules
+from retfound_jax.data.config import DataConfig
+from retfound_jax.data.sources import Source
+from retfound_jax.optim import OptimConfig
+from retfound_jax.tasks.base import TargetColumn, Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a run depends on. `resolve` settles what only the data know, and that is what `config.json` keeps."""
+
+    name: str  # of the experiment, shown in logs and reports
+    task: Task
+    data: DataConfig
+    optim: OptimConfig
+    steps: int = 0  # optimiser steps; 0: from `epochs`
+    epochs: float = 0.0  # passes over the training rows, where `steps` is 0
+    warmup_epochs: float = 0.0  # where `optim.warmup_steps` is 0
+    seed: int = 0  # of initialisation, data order, masks and drop path
+    init_from: str = ''  # run directory whose encoder this run starts from
+    mesh: MeshConfig = MeshConfig()
+    rules: ShardingRules = ShardingRules()
+    log_every: int = 10  # [steps]
+    checkpoint_every: int = 1000  # [steps]; the last step is always kept
+    eval_split: str = 'val'
+    eval_every: int = 0  # [steps]; 0: only at the end; -1: never
+
+
+# What a resumed run may change: where and when, never what is computed.
+RESUMABLE_CHANGES = ('mesh', 'log_every', 'checkpoint_every', 'data.workers')
+
+
+def align(config: TrainConfig) -> TrainConfig:
+    """Gives the data the labels of the task, and checks that both mean the same images.
+
+    Raises:
+      UsageError: task and data disagree.
+    """
+    if config.task.image_size != config.data.image_size:
+        sizes = f'{config.task.image_size} px and data.image_size is {config.data.image_size} px'
+        raise UsageError(f'the task takes images of {sizes}; set both alike')
+    if config.data.labels not in ((), config.task.labels):
+        raise UsageError(f'data.labels is {list(config.data.labels)} and task.labels is {list(config.task.labels)}; set task.labels alone')
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, labels=config.task.labels))
+
+
+def resolve(config: TrainConfig, *, source: Source) -> TrainConfig:
+    """Settles steps, warm-up, class names and target scale from the training rows.
+
+    Raises:
+      UserError: there is nothing to train on or for.
+    """
+    if len(source) == 0:
+        raise UserError(f'the split "{config.data.split}" has no image{_with_label(config)}; ingest more or choose another label')
+    per_epoch = len(source) / config.data.batch_size
+    steps = config.steps or math.ceil(config.epochs * per_epoch)
+    if steps < 1:
+        raise UsageError('the run has no step; set steps or epochs')
+    warmup = config.optim.warmup_steps or round(config.warmup_epochs * per_epoch)
+    columns = {name: target_column(source, name) for name in config.task.labels}
+    return dataclasses.replace(
+        config,
+        steps=steps,
+        epochs=0.0,
+        warmup_epochs=0.0,
+        optim=dataclasses.replace(config.optim, warmup_steps=min(warmup, steps)),
+        task=config.task.resolve(columns),
+    )
+
+
+def target_column(source: Source, name: str) -> TargetColumn:
+    """One label column of a source as the task sees it."""
+    classes = source.label_classes.get(name)
+    return TargetColumn(values=source.labels[:, source.label_names.index(name)], classes=None if classes is None else tuple(classes))
+
+
+def _with_label(config: TrainConfig) -> str:
+    return f' with a value in {" or ".join(config.data.labels)}' if config.data.labels else ''

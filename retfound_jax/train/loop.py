@@ -1,0 +1,217 @@
+"""The only training loop in the project."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+
+from retfound_jax.core import progress
+from retfound_jax.core.errors import UserError
+from retfound_jax.core.mesh import batch_sharding, make_mesh
+from retfound_jax.core.runlog import RunLog, truncate_metrics
+from retfound_jax.data.loader import Loader, eval_batches
+from retfound_jax.data.sources import Source, open_source
+from retfound_jax.optim import learning_rate, make_optimizer
+from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, load_run, prepare_workdir
+from retfound_jax.train.config import TrainConfig, align, resolve
+from retfound_jax.train.state import TrainState, abstract_params, init_params, init_state, model_spec, param_shardings, state_shardings
+from retfound_jax.train.step import make_predict, make_step
+
+_Pending = tuple[int, dict[str, jax.Array], np.ndarray]  # step, its metrics still on the device, rows of its batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a finished run reports."""
+
+    config: TrainConfig
+    step: int
+    metrics: dict[str, float]  # of the last validation; empty where there was none
+    images_per_second: float  # over the steps of this call, compilation left out
+
+
+def train(
+    config: TrainConfig,
+    *,
+    workdir: Path | str,
+    resume: bool = False,
+    overwrite: bool = False,
+    validation: Validation | None = None,
+) -> Outcome:
+    """Trains to `config.steps`, or goes on to it from the latest checkpoint.
+
+    Raises:
+      UserError: the data, the directory or a checkpoint cannot be used, or the loss became non-finite.
+    """
+    workdir, config = Path(workdir), align(config)
+    source = open_source(config.data)
+    config = resolve(config, source=source)
+    better = validation.better if validation and config.task.kind != 'mae' else Better()
+    prepare_workdir(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
+    with Checkpoints(workdir, better=better) as checkpoints:
+        trainer = _Trainer(config, source=source, workdir=workdir, checkpoints=checkpoints, validation=validation)
+        return trainer.run()
+
+
+class _Trainer:
+    """Holds what the loop needs between steps; built for one call of `train`."""
+
+    def __init__(
+        self, config: TrainConfig, *, source: Source, workdir: Path, checkpoints: Checkpoints, validation: Validation | None
+    ) -> None:
+        self._config, self._source, self._workdir = config, source, workdir
+        self._checkpoints, self._validation = checkpoints, validation
+        self._mesh = make_mesh(config.mesh)
+        self._spec = model_spec(config.task)
+        self._tx = make_optimizer(
+            config.optim,
+            params=abstract_params(self._spec),
+            steps=config.steps,
+            batch_size=config.data.batch_size,
+            depth=config.task.depth,
+            trainable=config.task.trainable,
+        )
+        self._shardings = state_shardings(self._spec, self._tx, mesh=self._mesh, rules=config.rules, ema=bool(config.optim.ema))
+        self._step = make_step(config, spec=self._spec, tx=self._tx, mesh=self._mesh, shardings=self._shardings)
+        self._predict = make_predict(config, spec=self._spec, mesh=self._mesh)
+        self._loader = Loader(
+            config.data, source, seed=config.seed, process_index=jax.process_index(), process_count=jax.process_count()
+        )
+
+    def run(self) -> Outcome:
+        try:
+            state = self._start()
+            first = int(state.step)
+            truncate_metrics(self._workdir, after_step=first)
+            with RunLog(self._workdir) as log:
+                return self._steps(state, first, log)
+        finally:
+            self._loader.close()
+
+    def _start(self) -> TrainState:
+        """The latest checkpoint's state and data position, or fresh ones."""
+        params_place = param_shardings(self._spec, mesh=self._mesh, rules=self._config.rules)
+        latest = self._checkpoints.latest
+        if latest is None:
+            params = init_params(self._config.task, seed=self._config.seed, shardings=params_place)
+            if self._config.init_from:
+                loaded = load_run(self._config.init_from, which='latest', mesh=self._config.mesh).params
+                params = jax.device_put(self._config.task.load_pretrained(params, loaded), params_place)
+            return init_state(params, self._tx, shardings=self._shardings)
+        shapes = jax.eval_shape(lambda p: init_state(p, self._tx, shardings=self._shardings), abstract_params(self._spec))
+        like = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, self._shardings)
+        state, data = self._checkpoints.restore(latest, like=like)
+        self._loader.restore(data)
+        return state
+
+    def _steps(self, state: TrainState, first: int, log: RunLog) -> Outcome:
+        config, rate = self._config, learning_rate(self._config.optim, steps=self._config.steps, batch_size=self._config.data.batch_size)
+        metrics: dict[str, float] = {}
+        pending: _Pending | None = None
+        clock = _Clock(config.data.batch_size)
+        unit = config.data.batch_size
+        with progress.bar(config.steps * unit, desc=config.name, initial=first * unit) as bar:
+            for step in range(first + 1, config.steps + 1):
+                batch = next(self._loader)
+                state, now = self._step(state, self._global(batch))
+                if pending is not None:  # the numbers of the step before, read while this one runs
+                    self._read(pending, state, log, bar, rate)
+                pending = (step, now, batch['index'])
+                clock.tick()
+                bar.update(unit)
+                last = step == config.steps
+                if last or step % config.checkpoint_every == 0 or self._evaluates(step):
+                    self._read(pending, state, log, bar, rate)
+                    pending = None
+                    metrics = self._validate(state, log) if (last and config.eval_every >= 0) or self._evaluates(step) else metrics
+                    self._save(state, metrics if self._evaluates(step) or last else None)
+                    clock.pause()
+        self._checkpoints.wait()
+        return Outcome(config=config, step=int(state.step), metrics=metrics, images_per_second=clock.rate())
+
+    def _evaluates(self, step: int) -> bool:
+        return self._config.eval_every > 0 and step % self._config.eval_every == 0
+
+    def _global(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        place = batch_sharding(self._mesh)
+        wanted = ('image', 'labels') if self._config.task.labels else ('image',)
+        return {name: jax.make_array_from_process_local_data(place, batch[name]) for name in wanted}
+
+    def _save(self, state: TrainState, metrics: Mapping[str, float] | None) -> None:
+        # A metric that could not be measured (a class absent from the split) leaves the checkpoint without a rank.
+        ranked = metrics if metrics and self._checkpoints.better.metric in metrics else None
+        self._checkpoints.save(state, data=self._loader.state(), metrics=ranked)
+
+    def _read(self, pending: _Pending, state: TrainState, log: RunLog, bar: progress.Bar, rate: optax.Schedule) -> None:
+        """Reads a step's numbers; stops the run at the first loss or gradient that is not finite."""
+        step, arrays, index = pending
+        values = {name: float(value) for name, value in jax.device_get(arrays).items()}
+        if not all(math.isfinite(values[name]) for name in ('loss', 'grad_norm')):
+            self._stop(step, values, state, index)
+        if step % self._config.log_every == 0 or step in (1, self._config.steps):
+            log.write(step, **values, learning_rate=float(rate(step - 1)))
+        bar.note(f'loss {values["loss"]:.4f}')
+
+    def _stop(self, step: int, values: dict[str, float], state: TrainState, index: np.ndarray) -> None:
+        # The step left the state as it was before it, whatever was dispatched since; its data position is that step's own batch.
+        sound = dataclasses.replace(state, halted=jax.device_put(np.zeros((), bool), self._shardings.halted))
+        data = {**self._loader.state(), 'step': step - 1}
+        self._checkpoints.save(sound, data=data, metrics=None)
+        self._checkpoints.wait()
+        keys = ', '.join(str(self._source.table['key'][row]) for row in index)
+        raise UserError(
+            f'step {step} of {self._config.name} gave a loss of {values["loss"]} (gradient norm {values["grad_norm"]}): the run stopped; '
+            f'checkpoint {step - 1} is from before it; lower the learning rate or look at the images of its batch: {keys}'
+        )
+
+    def _validate(self, state: TrainState, log: RunLog) -> dict[str, float]:
+        """Loss and the injected metrics on the validation split; empty where it has no image."""
+        data = dataclasses.replace(self._config.data, split=self._config.eval_split)
+        source = open_source(data)
+        if len(source) == 0:
+            return {}
+        losses, labels, scores = [], [], []
+        params = state.ema if self._config.optim.ema else state.params
+        for batch in eval_batches(data, source):
+            rows = {name: batch[name] for name in ('image', 'labels', 'mask') if name in batch}
+            if not self._config.task.labels:
+                rows.pop('labels', None)
+            out = jax.device_get(self._predict(params, rows))
+            mask = batch['mask']
+            losses.append((float(out['loss']), int(mask.sum())))
+            scores.append(out['score'][mask])
+            if self._config.task.labels:
+                labels.append(batch['labels'][mask])
+        count = sum(n for _, n in losses)
+        found = {'loss': sum(loss * n for loss, n in losses) / count}
+        if labels and self._validation is not None:
+            found.update(self._validation.measure(self._config.task.kind, np.concatenate(labels), np.concatenate(scores)))
+        log.write(int(state.step), **{f'{self._config.eval_split}/{name}': value for name, value in found.items()})
+        return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+class _Clock:
+    """Images a second over steady steps: the first step (compilation) and pauses for checkpoints are left out."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._unit, self._steps, self._spent, self._last = batch_size, 0, 0.0, None
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if self._last is not None:
+            self._spent += now - self._last
+            self._steps += 1
+        self._last = now
+
+    def pause(self) -> None:
+        self._last = None
+
+    def rate(self) -> float:
+        return self._steps * self._unit / self._spent if self._spent else 0.0

@@ -1,0 +1,90 @@
+"""One optimiser step and one prediction, as pure functions of their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from retfound_jax.core.mesh import batch_sharding, replicated
+from retfound_jax.data.device import prepare
+from retfound_jax.train.config import TrainConfig
+from retfound_jax.train.state import ModelSpec, TrainState
+
+Batch = dict[str, jax.Array]
+Tree = Any
+
+
+def make_step(
+    config: TrainConfig, *, spec: ModelSpec, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, shardings: TrainState
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Compiles `(state, batch) -> (state, metrics)`; every random choice comes from (seed, step)."""
+    everywhere = replicated(mesh)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        loss, metrics, grads = _gradients(config, spec, state.params, batch, key)
+        norm = optax.tree.norm(grads)
+        halted = state.halted | ~jnp.isfinite(loss) | ~jnp.isfinite(norm)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        fresh = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            ema=_average(state, updates, decay=config.optim.ema),
+            halted=halted,
+        )
+        # A bad step leaves everything as it was, so the state that is saved is the one from before it.
+        kept = jax.tree.map(lambda new, old: jnp.where(halted, old, new), fresh, state)
+        kept = TrainState(step=kept.step, params=kept.params, opt_state=kept.opt_state, ema=kept.ema, halted=halted)
+        return kept, {'loss': loss, 'grad_norm': norm, **metrics}
+
+    return jax.jit(step, donate_argnums=0, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=(shardings, everywhere))
+
+
+def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:
+    """Mean loss, metrics and gradient over `optim.accumulate` equal parts of the batch."""
+    parts = config.optim.accumulate
+
+    def loss_of(params: Tree, part: Batch, key: jax.Array) -> tuple[jax.Array, dict]:
+        augment_key, task_key = jax.random.split(key)
+        image = prepare(part['image'], key=augment_key, config=config.data)
+        return config.task.loss(spec.merge(params), {**part, 'image': image}, key=task_key)
+
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    if parts == 1:
+        (loss, metrics), grads = gradient(params, batch, key)
+        return loss, metrics, grads
+
+    def one(total: Tree, item: tuple[Batch, jax.Array]) -> tuple[Tree, None]:
+        (loss, metrics), grads = gradient(params, *item)
+        return jax.tree.map(jnp.add, total, (loss, metrics, grads)), None
+
+    # Row i of the batch goes to part i % parts, so that every part stays spread over all devices.
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0), batch)
+    keys = jax.random.split(key, parts)
+    (loss_like, metrics_like), grads_like = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], split), key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss_like, metrics_like, grads_like))
+    total, _ = jax.lax.scan(one, zeros, (split, keys))
+    return jax.tree.map(lambda x: x / parts, total)
+
+
+def _average(state: TrainState, updates: Tree, *, decay: float) -> Tree:
+    if not decay:
+        return {}
+    return jax.tree.map(lambda mean, old, update: decay * mean + (1 - decay) * (old + update), state.ema, state.params, updates)
+
+
+def make_predict(config: TrainConfig, *, spec: ModelSpec, mesh: jax.sharding.Mesh) -> Callable[[Tree, Batch], dict[str, jax.Array]]:
+    """Compiles `(params, batch) -> predictions`, plus the batch's mean loss under `loss`."""
+
+    def predict(params: Tree, batch: Batch) -> dict[str, jax.Array]:
+        model = spec.merge(params)
+        ready = {**batch, 'image': prepare(batch['image'], key=None, config=config.data)}
+        loss, _ = config.task.loss(model, ready, key=None)
+        return {**config.task.predict(model, ready), 'loss': loss}
+
+    return jax.jit(predict, out_shardings=replicated(mesh))
