@@ -18,7 +18,7 @@ from flax import nnx
 
 from retfound_jax.core.errors import UsageError
 from retfound_jax.models import layers, positions
-from retfound_jax.models.vit import TOKEN_STD, ViT, ViTConfig, patchify, unpatchify
+from retfound_jax.models.vit import TOKEN_STD, ViT, ViTConfig, patchify, take_patches, unpatchify
 
 TARGET_EPSILON = 1e-6  # added to the variance of a patch
 
@@ -114,7 +114,7 @@ class MAE(nnx.Module):
         x_BLM = self._decode(image_BHWC, keep_BV, masked_BK, key)
         wide = jnp.promote_types(image_BHWC.dtype, jnp.float32)
         patches_BLP = patches_BLP.astype(wide)
-        hidden = jnp.take_along_axis(patches_BLP, masked_BK[:, :, None], axis=1)
+        hidden = take_patches(patches_BLP, masked_BK)
         # Predictions of visible patches carry no loss; computed apart, they cost nothing where nobody looks at them.
         pred_BKP = self.decoder_pred(x_BLM[:, 1 + keep_BV.shape[1] :]).astype(wide)
         pred_BVP = self.decoder_pred(x_BLM[:, 1 : 1 + keep_BV.shape[1]]).astype(wide)
@@ -124,7 +124,7 @@ class MAE(nnx.Module):
         return MAEOutput(
             loss=per_image_loss_B.mean(),
             per_image_loss_B=per_image_loss_B,
-            pred_BLP=jnp.take_along_axis(jnp.concatenate([pred_BVP, pred_BKP], axis=1), restore_BL[:, :, None], axis=1),
+            pred_BLP=take_patches(jnp.concatenate([pred_BVP, pred_BKP], axis=1), restore_BL),
             target_BLP=targets(patches_BLP, norm_pix_loss=self.config.norm_pix_loss),
             mask_BL=(restore_BL >= keep_BV.shape[1]).astype(jnp.float32),
         )
@@ -160,7 +160,7 @@ class MAE(nnx.Module):
         key = None if key is None else jax.random.fold_in(key, 1)
         tokens_BVD = self.encoder.norm(self.encoder.encode_visible(image_BHWC, keep_BV, key=key))
         x_BVM = self.decoder_embed(tokens_BVD)
-        hidden = jnp.broadcast_to(self.mask_token[...].astype(x_BVM.dtype), (*masked_BK.shape, config.decoder_width))
+        hidden = jnp.broadcast_to(self.mask_token[...], (*masked_BK.shape, config.decoder_width)).astype(x_BVM.dtype)
         grid = image_BHWC.shape[1] // encoder.patch_size
         table_LM = jnp.asarray(positions.sincos_2d(config.decoder_width, grid=grid), x_BVM.dtype)
         order_BL = jnp.concatenate([jnp.zeros_like(keep_BV[:, :1]), 1 + keep_BV, 1 + masked_BK], axis=1)

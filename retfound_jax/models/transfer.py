@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ def load_encoder(params_target: Any, params_source: Any) -> Any:
         `UNVISITED`; the sentence names them.
     """
     source = _as_stacks(flat_names(params_source))
+    blocks = Counter(name for name, index in map(_stacked, flat_names(params_target)) if index is not None)
     visited, missing = set(), []
 
     def take(path: tuple[Any, ...], target: Any) -> Any:
@@ -50,6 +52,8 @@ def load_encoder(params_target: Any, params_source: Any) -> Any:
             missing.append(name)
             return target
         visited.add(name)
+        if index is not None and len(source[name]) != blocks[name]:
+            raise UserError(f'{name} has {len(source[name])} blocks in the weights and {blocks[name]} in the model; choose the same depth')
         value = source[name] if index is None else source[name][index]
         if name.endswith('pos_embed') and value.shape[0] != target.shape[0]:
             value = jnp.asarray(positions.resample(np.asarray(value), grid=round((target.shape[0] - 1) ** 0.5)))
