@@ -21,7 +21,6 @@ REQUIRES = [
     'array_record>=0.8.3',
     'tensorflow-datasets>=4.9.10',
     'importlib_resources',  # imported by tensorflow-datasets, not declared there
-    'etils',
     'protobuf',
     # images
     'numpy>=2.0',
@@ -34,9 +33,9 @@ REQUIRES = [
     # tables, metrics, pages
     'scipy>=1.14',
     'scikit-learn>=1.6',
-    'pandas>=2.2',
     'pyarrow>=18',
     'tensorboardX>=2.6',
+    'jinja2>=3.1',
     'matplotlib>=3.9',
     'tqdm>=4.66',
 ]
@@ -67,7 +66,7 @@ setup(
     license_files=['LICENSE'],
     python_requires='>=3.11',
     packages=find_packages(include=['retfound_jax', 'retfound_jax.*', 'experiments', 'experiments.*']),
-    package_data={'retfound_jax.report': ['templates/*', '*.html', '*.css', '*.js']},
+    package_data={'retfound_jax.report': ['*.html', '*.css', '*.js']},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={'console_scripts': ['retfound = retfound_jax.cli.main:main']},
