@@ -17,12 +17,18 @@ from matplotlib.ticker import MaxNLocator
 from retfound_jax.report.blocks import Picture
 from retfound_jax.report.collect import Curve
 from retfound_jax.report.tables import Calibration, Roc
-from retfound_jax.report.words import clean, interval, number, short
+from retfound_jax.report.words import clean, interval, number, short, together
 
 # Okabe and Ito's colours, told apart with any colour vision.
 BLUE, ORANGE, GREEN, GREY = '#0072b2', '#d55e00', '#009e73', '#6b7280'
 INK, RULE = '#1f2933', '#cbd2d9'
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+ROC_WORDS = (
+    'Up: the share of those with the finding who are found. Right: the share of the others who are called by mistake. Dashed: a coin. '
+)
+ROC_WORDS += 'Band: {:.0f} % interval over patients.'
+CALIBRATION_WORDS = 'On the dashed line the stated probability is right; above it the model states too little, below too much. '
+CALIBRATION_WORDS += 'The larger the dot the more cases behind it.'
 _POINTS = 400  # of a curve; more would not be seen
 _RASTER = 400  # dots of a scatter above which they become one picture
 
@@ -62,12 +68,10 @@ def roc_chart(curve: Roc, *, title: str, level: float) -> Picture:
             axes.fill_between(curve.fpr, curve.low, curve.high, color=BLUE, alpha=0.18, linewidth=0)
         axes.plot(curve.fpr, curve.tpr, color=BLUE)
         shown = interval(curve.auroc, curve.auroc_low, curve.auroc_high, metric='AUROC')
-        axes.text(0.97, 0.06, f'AUROC {shown}', ha='right', color=INK)
-        _unit_axes(axes, x='false alarms (1 − specificity)', y='found (sensitivity)', title=title)
+        _unit_axes(axes, x='false alarms (1 − specificity)', y='found (sensitivity)', title=title, aside=f'AUROC {shown}')
         return _picture(
             figure,
             alt=f'ROC curve, {title}: AUROC {shown}, {level:.0%} interval in brackets.',
-            caption=f'Dashed: a coin. Band: {100 * level:.0f} % interval over patients.' if curve.low else 'Dashed: a coin.',
         )
 
 
@@ -76,15 +80,17 @@ def calibration_chart(curve: Calibration, *, title: str) -> Picture:
     with _chart(square=True) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         share = np.asarray(curve.n) / max(1, sum(curve.n))
-        axes.plot(curve.stated, curve.observed, color=BLUE, linewidth=1.2, alpha=0.7)
         axes.scatter(curve.stated, curve.observed, s=18 + 260 * share, color=BLUE, alpha=0.85, linewidth=0, zorder=3)
-        axes.text(0.97, 0.06, f'error (ECE) {number(curve.ece, metric="ECE")}', ha='right', color=INK)
-        _unit_axes(axes, x='probability the model stated', y='share with the finding', title=title)
+        _unit_axes(
+            axes,
+            x='probability the model stated',
+            y='share with the finding',
+            title=title,
+            aside=f'error {number(curve.ece, metric="ECE")}',
+        )
         return _picture(
             figure,
             alt=f'{title}: expected calibration error {number(curve.ece, metric="ECE")}, Brier {number(curve.brier, metric="Brier")}.',
-            caption='On the dashed line the stated probability is right; above it the model says too little, below too much. '
-            'A larger dot stands for more cases.',
         )
 
 
@@ -93,6 +99,7 @@ def agreement_charts(true_N: np.ndarray, *, stated: np.ndarray, name: str) -> tu
     difference_N, mean_N = stated - true_N, (stated + true_N) / 2
     bias, spread = float(difference_N.mean()), float(difference_N.std(ddof=1)) if len(difference_N) > 1 else 0.0
     low, high = bias - 1.96 * spread, bias + 1.96 * spread
+    shown = together((bias, low, high))
     with _chart(square=True) as (figure, axes):
         ends = [float(min(true_N.min(), stated.min())), float(max(true_N.max(), stated.max()))]
         axes.plot(ends, ends, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
@@ -110,8 +117,8 @@ def agreement_charts(true_N: np.ndarray, *, stated: np.ndarray, name: str) -> tu
         axes.set(xlabel='mean of estimate and truth', ylabel='estimate − truth', title='Difference (Bland and Altman)')
         second = _picture(
             figure,
-            alt=f'Bland-Altman chart of {name}: mean difference {number(bias)}, limits of agreement {number(low)} to {number(high)}.',
-            caption=f'Mean difference {number(bias)}; 95 in 100 are expected between {number(low)} and {number(high)} (dashed).',
+            alt=f'Bland-Altman chart of {name}: mean difference {shown[0]}, limits of agreement {shown[1]} to {shown[2]}.',
+            caption=f'Mean difference {shown[0]}; 95 in 100 are expected between {shown[1]} and {shown[2]} (dashed).',
         )
     return first, second
 
@@ -146,7 +153,7 @@ def _chart(*, square: bool = False) -> Iterator[tuple[Figure, matplotlib.axes.Ax
         yield figure, figure.add_subplot()
 
 
-def _picture(figure: Figure, *, alt: str, caption: str) -> Picture:
+def _picture(figure: Figure, *, alt: str, caption: str = '') -> Picture:
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None})
     svg = buffer.getvalue().decode('utf-8')
@@ -154,9 +161,11 @@ def _picture(figure: Figure, *, alt: str, caption: str) -> Picture:
     return Picture(src=data_uri(svg.encode('utf-8'), mime='image/svg+xml'), alt=clean(alt), caption=caption)
 
 
-def _unit_axes(axes: matplotlib.axes.Axes, *, x: str, y: str, title: str) -> None:
+def _unit_axes(axes: matplotlib.axes.Axes, *, x: str, y: str, title: str, aside: str) -> None:
     ticks = [0, 0.25, 0.5, 0.75, 1]
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, title=short(title, limit=40), xticks=ticks, yticks=ticks)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, xticks=ticks, yticks=ticks)
+    axes.set_title(short(title, limit=18))
+    axes.set_title(aside, loc='right', fontweight='normal')
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f'{value:g}'.replace('0.', '.'))
 

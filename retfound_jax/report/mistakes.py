@@ -92,9 +92,9 @@ def _findings(predictions: Predictions, *, tables: Tables) -> tuple[list[Mistake
         positive, called = label_NY[row, y] > 0, called_NS[row, y]
         if binary:  # the probability of the class it named
             chance = score_NS[row, y] if called else 1 - score_NS[row, y]
-            said, truth = f'{100 * chance:.0f} % {classes[int(called)]}', classes[int(positive)]
+            said, truth = f'{100 * chance:.0f}\u202f% {classes[int(called)]}', classes[int(positive)]
         else:
-            said, truth = f'“{clean(names[y])}” {100 * score_NS[row, y]:.0f} %', 'yes' if positive else 'no'
+            said, truth = f'“{clean(names[y])}” {100 * score_NS[row, y]:.0f}\u202f%', 'yes' if positive else 'no'
         mistakes.append(Mistake(row=int(row), said=said, truth=truth))
     return mistakes, int(wrong_NY.sum()), int(known_NY.sum())
 
@@ -110,7 +110,8 @@ def _classes(predictions: Predictions) -> tuple[list[Mistake], int, int]:
     order = np.lexsort((-score_NS.max(axis=1), -missed_N, ~wrong_N))[: min(_SHOWN, int(wrong_N.sum()))]
     names = [f'“{clean(name)}”' for name in predictions.classes]
     mistakes = [
-        Mistake(row=int(row), said=f'{100 * score_NS[row].max():.0f} % {names[called_N[row]]}', truth=names[true_N[row]]) for row in order
+        Mistake(row=int(row), said=f'{100 * score_NS[row].max():.0f}\u202f% {names[called_N[row]]}', truth=names[true_N[row]])
+        for row in order
     ]
     return mistakes, int(wrong_N.sum()), int(known_N.sum())
 

@@ -16,8 +16,8 @@ _PACKAGES = ('retfound-jax', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain'
 _WORDS = (
     (
         '95 % interval',
-        'If the study were repeated with other patients of the same kind, the number would lie in such an interval in about 95 of 100 '
-        'repetitions. Wide: too few patients to be sure.',
+        'A range made so that, over many studies like this one with other patients, about 95 of 100 such ranges hold the true value. '
+        'Wide: too few patients to be sure.',
     ),
     ('Threshold', 'The score from which a case is called positive. It is chosen on validation patients and then left alone.'),
     (

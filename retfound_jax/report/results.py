@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,11 @@ from retfound_jax.report import figures
 from retfound_jax.report.blocks import Cell, Grid, Heading, Pictures, Section, Table, Text
 from retfound_jax.report.collect import Collected
 from retfound_jax.report.tables import LEVELS, MACRO, Confusion, Row, Tables
-from retfound_jax.report.words import BRIEF, bounds, clean, count, joined, metric_name, number, percent
+from retfound_jax.report.words import BRIEF, NONE, clean, count, joined, metric_name, nice, number, percent, value_and_bounds
 
 _CHARTS = 12  # targets drawn; the tables hold all
 _LEVEL_NAMES = {'patient': 'By patient', 'image': 'By image'}
+_UNITS = {'patient': 'Patients', 'image': 'Images'}
 _BY_TARGET = ('AUROC', 'AUPRC', 'sensitivity', 'specificity', 'F1', 'Brier')
 
 
@@ -56,7 +58,7 @@ def _overall(tables: Tables, *, other_split: bool = False) -> Table:
         caption=f'Overall, {"also on split" if other_split else "split"} “{tables.split}”: {what}',
         head=('Metric', *(_LEVEL_NAMES[level] for level in levels), 'In words'),
         rows=tuple(rows),
-        words=frozenset({len(levels) + 1}),
+        aside=len(levels) + 1,
         note='Numbers of this split may flatter the model.' if other_split and tables.split in ('train', 'val') else '',
     )
 
@@ -67,10 +69,10 @@ def _by_target(tables: Tables) -> Table:
     for target in tables.targets:
         found = [tables.find(metric=metric, target=target) for metric in metrics]
         known = next((row for row in found if row is not None), None)
-        rows.append((Cell(target), positives(known), *(value_cell(row) for row in found)))
+        rows.append((Cell(nice(target)), positives(known), *(value_cell(row) for row in found), Cell(_threshold(tables, target))))
     return Table(
         caption=f'{_LEVEL_NAMES[tables.level]}, each {"finding" if tables.kind == "multi" else "class against the rest"}',
-        head=('Finding' if tables.kind == 'multi' else 'Class', 'Positive', *map(metric_name, metrics)),
+        head=('Finding' if tables.kind == 'multi' else 'Class', 'Positive', *map(metric_name, metrics), 'Positive from'),
         rows=tuple(rows),
     )
 
@@ -81,7 +83,8 @@ def value_cell(row: Row | None) -> Cell:
         return Cell(number(None), quiet=True)
     if row.value is None:
         return Cell(number(None), small=row.note if row.n_patients else 'nobody in it', quiet=True)
-    return Cell(number(row.value, metric=row.metric), small=bounds(row.low, row.high, metric=row.metric))
+    shown, bounds = value_and_bounds(row.value, row.low, row.high, metric=row.metric)
+    return Cell(shown, small=bounds)
 
 
 def positives(row: Row | None) -> Cell:
@@ -92,36 +95,44 @@ def positives(row: Row | None) -> Cell:
     return Cell(f'{row.n_positive} of {total}', small=percent(row.n_positive, total) if total else '')
 
 
+def _threshold(tables: Tables, target: str) -> str:
+    """The score from which a case is called positive."""
+    entry = tables.thresholds.get(target, {})
+    return number(entry.get('patient_value' if tables.level == 'patient' else 'value'), metric='AUROC')
+
+
 def _thresholds(tables: Tables) -> list[Text]:
-    """At which score a case is called positive, and where that was chosen."""
-    key = 'patient_value' if tables.level == 'patient' else 'value'
-    known = {target: entry for target, entry in tables.thresholds.items() if entry.get(key) is not None}
+    """Where the threshold was chosen, and which it is where there is one."""
+    known = [target for target in tables.targets if _threshold(tables, target) != NONE]
     if not known:
         return []
-    first = next(iter(known.values()))
-    listed = joined(
-        f'{number(entry[key], metric="AUROC")}{f" for “{target}”" if len(known) > 1 else ""}' for target, entry in known.items()
-    )
-    rule = {'youden': 'where sensitivity + specificity is highest'}.get(str(first.get('rule')), f'by the rule {first.get("rule")}')
-    where = f'on the {first["chosen_on"]} split' if first.get('chosen_on') else 'beforehand'
-    return [Text(f'Called positive from a score of {listed} ({_LEVEL_NAMES[tables.level].lower()}; chosen {where}, {rule}).', 'quiet')]
+    entry = tables.thresholds[known[0]]
+    rule = {'youden': 'where sensitivity + specificity is highest'}.get(str(entry.get('rule')), f'by the rule {entry.get("rule")}')
+    where = f'on the {entry["chosen_on"]} split' if entry.get('chosen_on') else 'beforehand'
+    score = f'a score of {_threshold(tables, known[0])}' if len(tables.targets) == 1 else 'the score in the last column'
+    return [Text(f'A {_UNITS[tables.level].lower()[:-1]} is called positive from {score}, chosen {where}, {rule}.', 'quiet')]
 
 
 def _curves(tables: Tables) -> list[Any]:
-    rocs = {target: tables.roc.get(tables.level, {}).get(target) for target in tables.targets}
-    bins = {target: tables.calibration.get(tables.level, {}).get(target) for target in tables.targets}
-    found = [figures.roc_chart(curve, title=_title('ROC', target, tables), level=tables.interval) for target, curve in _first(rocs)]
-    stated = [figures.calibration_chart(curve, title=_title('Calibration', target, tables)) for target, curve in _first(bins)]
-    blocks: list[Any] = []
-    if len(tables.targets) == 1:
-        blocks += [Heading('Finding against false alarms, and stated against observed probability'), Pictures(items=(*found, *stated))]
+    alone = len(tables.targets) == 1
+    drawn = tables.targets if tables.kind != 'ordinal' else [name for name in tables.targets if name not in tables.classes[:-1]]
+    rocs = {target: tables.roc.get(tables.level, {}).get(target) for target in drawn}
+    bins = {target: tables.calibration.get(tables.level, {}).get(target) for target in drawn}
+    found = [figures.roc_chart(curve, title='ROC' if alone else target, level=tables.interval) for target, curve in _first(rocs)]
+    stated = [figures.calibration_chart(curve, title='Calibration' if alone else target) for target, curve in _first(bins)]
+    told_roc, told_bins = figures.ROC_WORDS.format(100 * tables.interval), figures.CALIBRATION_WORDS
+    if alone:
+        pictures = [dataclasses.replace(one, caption=told_roc) for one in found] + [
+            dataclasses.replace(one, caption=told_bins) for one in stated
+        ]
+        blocks: list[Any] = [Heading('ROC curve and calibration'), Pictures(items=tuple(pictures))]
     else:
-        blocks += [Heading('ROC curves: finding against false alarms'), Pictures(items=tuple(found))]
-        blocks += [Heading('Calibration: stated against observed probability'), Pictures(items=tuple(stated))]
-    absent = [target for target, curve in rocs.items() if curve is None]
+        blocks = [Heading('ROC curves: finding against false alarms'), Text(told_roc, 'quiet'), Pictures(items=tuple(found))]
+        blocks += [Heading('Calibration: stated against observed probability'), Text(told_bins, 'quiet'), Pictures(items=tuple(stated))]
+    absent = [nice(target) for target, curve in rocs.items() if curve is None]
     if absent:
         blocks.append(Text(f'No ROC curve for {joined(absent)}: the split lacks positive or negative cases.', 'quiet'))
-    if max(len(rocs) - len(absent), len(bins)) > _CHARTS:
+    if len(rocs) - len(absent) > _CHARTS:
         blocks.append(Text(f'The first {_CHARTS} of {len(rocs)} are drawn; the tables hold all.', 'quiet'))
     return blocks
 
@@ -130,32 +141,26 @@ def _first(curves: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(target, curve) for target, curve in curves.items() if curve is not None][:_CHARTS]
 
 
-def _title(what: str, target: str, tables: Tables) -> str:
-    return what if len(tables.targets) == 1 else target
-
-
 def _confusions(tables: Tables) -> list[Any]:
-    found = tables.confusion.get(tables.level, ())[:_CHARTS]
+    found = [_confusion(one, tables) for one in tables.confusion.get(tables.level, ())[:_CHARTS]]
     if not found:
         return []
-    return [Heading('Confusion: which cases become which'), Grid(tables=tuple(_confusion(one, tables) for one in found))]
+    return [Heading('Confusion: which cases become which'), found[0] if len(found) == 1 else Grid(tables=tuple(found))]
 
 
 def _confusion(found: Confusion, tables: Tables) -> Table:
+    names = [{'0': 'no', '1': 'yes'}.get(name, name) for name in found.classes] if found.target else found.classes
     rows = []
-    for name, counts in zip(found.classes, found.matrix, strict=True):
+    for name, counts in zip(names, found.matrix, strict=True):
         total = sum(counts)
-        cells = [Cell(str(n), small=percent(n, total), shade=n / total if total else 0) for n in counts]
-        rows.append((Cell(f'is {name}'), *cells))
-    rule = {'threshold': 'called at the threshold above', 'most probable class': 'the most probable class is named'}.get(
-        found.rule, found.rule
-    )
-    unit = 'Patients' if tables.level == 'patient' else 'Images'
+        rows.append((Cell(name), *(Cell(count(n), small=percent(n, total), shade=n / total if total else 0.0) for n in counts)))
+    rule = {'threshold': '; a case is called at the threshold above', 'most probable class': '; the most probable class is called'}
     return Table(
-        caption=f'{unit}{f", “{found.target}”" if found.target else ""}: rows are the label, columns the model',
-        head=('', *(f'called {name}' for name in found.classes)),
+        caption=f'{_UNITS[tables.level]}{f", “{found.target}”" if found.target else ""}',
+        head=('Label ↓ Model →', *names),
         rows=tuple(rows),
-        note=f'Per cent of the row{f"; {rule}" if rule else ""}.',
+        fit=True,
+        note=f'Rows: what the label says. Columns: what the model says. Per cent of the row{rule.get(found.rule, "")}.',
     )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from retfound_jax.report.blocks import Axis, Cell, Section, Span, Table, Text
 from retfound_jax.report.results import positives, value_cell
-from retfound_jax.report.tables import GAP, LOWER_IS_BETTER, MACRO, MISSING, Row, Tables
-from retfound_jax.report.words import by_name, clean, count, interval, metric_name
+from retfound_jax.report.tables import GAP, JOINT, LOWER_IS_BETTER, MACRO, MISSING, Row, Tables
+from retfound_jax.report.words import by_name, count, interval, metric_name, nice
 
 _BESIDE = ('sensitivity', 'specificity')
 
@@ -29,8 +29,9 @@ def section(tables: Tables | None) -> Section:
 
 
 def _intro(tables: Tables) -> str:
+    judged = '' if tables.kind == 'regress' else 'Every group is judged at the same threshold. '
     return (
-        'Every group is judged at the same threshold. Dot: value; line: interval; thin upright line: everybody. '
+        f'{judged}Dot: value; line: interval; thin upright line: everybody. '
         f'A number from fewer than {tables.min_n} patients is withheld. '
         'Groups differ by chance too: a gap narrower than the intervals proves nothing, and a small group proves nothing either way.'
     )
@@ -45,10 +46,10 @@ def _forest(tables: Tables, by: str) -> Table:
     lines = [_line(tables, overall, '', 'everybody', beside, axis, reference)] if overall else []
     lines += [_line(tables, row, by, group, beside, axis, reference) for group, row in rows.items() if row is not None]
     low, high = (f'{end:.2g}'.replace('0.', '.') for end in axis)
-    target = 'mean over the classes' if tables.overall == MACRO else f'“{tables.overall}”'
+    target = f', “{nice(tables.overall)}”' if tables.overall != MACRO else '' if metric in JOINT else ', mean over the classes'
     head = ('Group', 'Patients', 'Images', *(() if tables.kind == 'regress' or tables.overall == MACRO else ('Positive',)))
     return Table(
-        caption=f'{by_name(by)}: {metric_name(metric)}, {target}',
+        caption=f'{by_name(by)}: {metric_name(metric)}{target}',
         head=(*head, metric_name(metric), metric_name(metric), *map(metric_name, beside)),
         axis=Axis(column=len(head) + 1, low=low, high=high),
         rows=tuple(lines),
@@ -59,7 +60,7 @@ def _forest(tables: Tables, by: str) -> Table:
 def _line(
     tables: Tables, row: Row, by: str, group: str, beside: list[str], axis: tuple[float, float], reference: float | None
 ) -> tuple[Cell, ...]:
-    cells = [Cell(group, quiet=group == MISSING), Cell(count(row.n_patients)), Cell(count(row.n_images))]
+    cells = [Cell(nice(group), quiet=group == MISSING), Cell(count(row.n_patients)), Cell(count(row.n_images))]
     if tables.kind != 'regress' and tables.overall != MACRO:
         cells.append(positives(row))
     others = [value_cell(tables.find(metric=name, by=by, group=row.group)) for name in beside]
@@ -92,8 +93,12 @@ def _matrix(tables: Tables, by: str) -> Table:
     rows = []
     for target in tables.targets:
         cells = [tables.find(metric=metric, target=target, by=by, group=group) for group in groups]
-        rows.append((Cell(target), value_cell(tables.find(metric=metric, target=target)), *map(value_cell, cells)))
-    return Table(caption=f'{by_name(by)}: {metric} of each class', head=('Class', 'everybody', *groups), rows=tuple(rows))
+        rows.append((Cell(nice(target)), value_cell(tables.find(metric=metric, target=target)), *map(value_cell, cells)))
+    return Table(
+        caption=f'{by_name(by)}: {metric} of each class',
+        head=('Finding' if tables.kind == 'multi' else 'Class', 'everybody', *map(nice, groups)),
+        rows=tuple(rows),
+    )
 
 
 def _gap(tables: Tables, by: str) -> str:
@@ -101,4 +106,4 @@ def _gap(tables: Tables, by: str) -> str:
     if row is None or row.value is None:
         return ''
     shown = interval(row.value, row.low, row.high, metric=row.metric)
-    return f'Widest gap: {shown} ({clean(row.note)}). The two groups were picked for lying furthest apart, which makes the gap look wide.'
+    return f'Widest gap: {shown} ({nice(row.note)}). The two groups were picked for lying furthest apart, which makes the gap look wide.'

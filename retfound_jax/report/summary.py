@@ -8,7 +8,20 @@ from typing import Any
 from retfound_jax.report.blocks import Fact, Facts, Section, Text
 from retfound_jax.report.collect import Collected, TrainingRun
 from retfound_jax.report.tables import LOWER_IS_BETTER, MACRO, MISSING, Row, Tables
-from retfound_jax.report.words import bounds, by_name, clean, count, interval, joined, metric_name, number, percent, plural
+from retfound_jax.report.words import (
+    NONE,
+    by_name,
+    clean,
+    count,
+    interval,
+    joined,
+    metric_name,
+    nice,
+    percent,
+    plural,
+    together,
+    value_and_bounds,
+)
 
 _NAMED = 5  # labels spelled out in a sentence
 
@@ -113,7 +126,9 @@ def _how_well(tables: Tables) -> str:
     scope = _scope(row, tables)
     if row.value is None:
         return f'On {scope} no {metric_name(tables.metric)} can be given: {row.note or "it is not defined there"}.'
-    shown = f'{number(row.value, metric=row.metric)} {_spoken_bounds(row, tables)}'.strip()
+    shown, low, high = together((row.value, row.low, row.high), metric=row.metric)
+    if NONE not in (low, high):
+        shown += f' ({100 * tables.interval:.0f} % interval {low} to {high})'
     if tables.kind == 'regress':
         return f'On {scope} its estimate is off by {shown} on average, in the unit of the label.'
     if row.metric == 'kappa_quadratic':
@@ -132,12 +147,6 @@ def _scope(row: Row, tables: Tables) -> str:
     return f'{plural(row.n_patients, "patient")} ({plural(row.n_images, "image")}) {seen},'
 
 
-def _spoken_bounds(row: Row, tables: Tables) -> str:
-    if row.low is None or row.high is None:
-        return ''
-    return f'({100 * tables.interval:.0f} % interval {number(row.low, metric=row.metric)} to {number(row.high, metric=row.metric)})'
-
-
 def _weakest(tables: Tables) -> str:
     rows = [
         row
@@ -154,7 +163,7 @@ def _weakest(tables: Tables) -> str:
     within = None not in (worst.low, worst.high, overall and overall.value) and worst.low <= overall.value <= worst.high
     chance = ' The interval holds the overall value, so this may be chance.' if within else ''
     return (
-        f'Of the {len(rows)} subgroups with enough patients it does worst for {by_name(worst.by).lower()} {clean(worst.group)}: '
+        f'Of the {len(rows)} subgroups with enough patients it does worst for {by_name(worst.by).lower()} {nice(worst.group)}: '
         f'{metric_name(worst.metric)} {interval(worst.value, worst.low, worst.high, metric=worst.metric)} '
         f'on {plural(worst.n_patients, "patient")}.{chance}'
     )
@@ -182,8 +191,8 @@ def _facts(found: Collected) -> tuple[Fact, ...]:
     for name in names:
         row = tables.find(metric=name)
         if row is not None:
-            note = bounds(row.low, row.high, metric=name) if row.value is not None else row.note
-            facts.append(Fact(metric_name(name), number(row.value, metric=name), note))
+            shown, bounds = value_and_bounds(row.value, row.low, row.high, metric=name)
+            facts.append(Fact(metric_name(name), shown, bounds if row.value is not None else row.note))
     row = tables.find(metric=tables.metric)
     if row is not None:
         facts.append(Fact(f'Patients, {clean(tables.split)}', count(row.n_patients), plural(row.n_images, 'image')))

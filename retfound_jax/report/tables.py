@@ -14,6 +14,7 @@ MACRO = 'macro'
 MISSING = 'missing'
 GAP = 'gap (max-min)'
 KINDS = ('single', 'multi', 'ordinal', 'regress')
+JOINT = frozenset({'accuracy', 'balanced_accuracy', 'kappa_quadratic'})  # under `macro`, of all classes together
 LOWER_IS_BETTER = frozenset({'MAE', 'RMSE', 'ECE', 'Brier'})
 LEVELS = ('patient', 'image')  # the patient is what a clinician decides about, so it comes first
 _T = TypeVar('_T')

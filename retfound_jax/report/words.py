@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NONE = '–'
 # Control characters are not allowed in HTML or SVG text, and direction marks could make a label read as another one.
@@ -68,8 +68,8 @@ GLOSSARY = {
     'balanced_accuracy': 'The mean over the classes of the share put right, so that rare classes count as much as common ones.',
     'kappa_quadratic': 'Agreement on an ordered grade beyond chance; a miss by two grades counts four times a miss by one. 0 '
     'is chance, 1 is perfect.',
-    'ECE': 'Mean distance between the probability the model states and how often the finding is there (expected calibration '
-    'error): 0 is perfect.',
+    'ECE': 'Mean distance between the probability the model states and how often the finding is there (expected calibration error): 0 is '
+    'perfect. Chance can only add to it, more so in resamplings, so its interval may lie above the value itself.',
     'Brier': 'Mean squared distance between the stated probability and what was found (0 or 1): 0 is perfect.',
     'MAE': 'How far the estimate is from the true number on average, in its own unit.',
     'RMSE': 'Like the mean absolute error, with large errors counting more.',
@@ -83,9 +83,14 @@ def clean(text: object) -> str:
     return _UNPRINTABLE.sub('\ufffd', str(text))
 
 
+def nice(text: object) -> str:
+    """The name of a group or target as it is read aloud."""
+    return clean(text).replace('>=', '≥')
+
+
 def short(text: object, *, limit: int = 28) -> str:
     """Clean text of at most `limit` characters, cut in the middle, for places with no room to wrap."""
-    text = clean(text)
+    text = nice(text)
     return text if len(text) <= limit else f'{text[: limit - limit // 3 - 1]}…{text[-(limit // 3) :]}'
 
 
@@ -96,39 +101,47 @@ def metric_name(metric: str) -> str:
 
 def number(value: float | None, *, metric: str = '') -> str:
     """A metric with sensible digits: three without a leading zero where it is bounded (`.943`), three significant ones elsewhere."""
-    if value is None or not math.isfinite(value):
-        return NONE
-    if metric in _BOUNDED:
-        text = f'{value:.3f}'
-        text = text.replace('0.', '.', 1) if abs(float(text)) < 1 else text
-    else:
-        text = significant(value)
-    return _minus(text)
+    return together((value,), metric=metric)[0]
+
+
+def together(values: Sequence[float | None], *, metric: str = '') -> list[str]:
+    """Numbers to be read side by side: as many decimals each as the largest one needs."""
+    known = [abs(value) for value in values if value is not None and math.isfinite(value)]
+    places = _places(max(known, default=0.0))
+    shown = []
+    for value in values:
+        if value is None or not math.isfinite(value):
+            shown.append(NONE)
+        elif metric in _BOUNDED:
+            text = f'{value:.3f}'
+            shown.append(_minus(text.replace('0.', '.', 1) if abs(float(text)) < 1 else text))
+        else:
+            shown.append(_minus(significant(value) if places is None else f'{value:,.{places}f}'.replace(',', '\u202f')))
+    return shown
 
 
 def interval(value: float | None, low: float | None, high: float | None, *, metric: str = '') -> str:
     """`.943 (.921–.962)`; the bounds are joined by `to` where one is negative."""
-    shown = number(value, metric=metric)
-    return shown if shown == NONE else f'{shown} {bounds(low, high, metric=metric)}'.strip()
+    return ' '.join(filter(None, value_and_bounds(value, low, high, metric=metric)))
 
 
-def bounds(low: float | None, high: float | None, *, metric: str = '') -> str:
-    """The interval alone, in brackets; '' where there is none."""
-    pair = [number(value, metric=metric) for value in (low, high)]
-    if NONE in pair:
-        return ''
-    return f'({" to ".join(pair)})' if '−' in ''.join(pair) else f'({"–".join(pair)})'
+def value_and_bounds(value: float | None, low: float | None, high: float | None, *, metric: str = '') -> tuple[str, str]:
+    """The value, and its interval in brackets; the latter is '' where there is none."""
+    shown, *pair = together((value, low, high), metric=metric)
+    if shown == NONE or NONE in pair:
+        return shown, ''
+    return shown, f'({" to ".join(pair)})' if '−' in ''.join(pair) else f'({"–".join(pair)})'
 
 
 def significant(value: float, *, digits: int = 3) -> str:
     """A number with `digits` significant ones and no exponent between a ten-thousandth and a million."""
     if value == 0:
         return '0'
-    if not 1e-4 <= abs(value) < 1e6:
+    places = _places(abs(value), digits=digits)
+    if places is None:
         mantissa, exponent = f'{value:.{digits - 1}e}'.split('e')
-        return f'{mantissa}e{int(exponent)}'
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f'{value:,.{places}f}'.replace(',', '\u202f')
+        return _minus(f'{mantissa}e{int(exponent)}')
+    return _minus(f'{value:,.{places}f}'.replace(',', '\u202f'))
 
 
 def count(value: int | float | None) -> str:
@@ -147,8 +160,8 @@ def percent(part: float, whole: float) -> str:
         return NONE
     share = 100 * part / whole
     if 0 < share < 0.5:
-        return '<1 %'
-    return '>99 %' if 99.5 <= share < 100 else f'{share:.0f} %'
+        return '<1\u202f%'
+    return '>99\u202f%' if 99.5 <= share < 100 else f'{share:.0f}\u202f%'
 
 
 def duration(seconds: float | None) -> str:
@@ -172,6 +185,13 @@ def by_name(by: str) -> str:
     """A subgroup column as a heading: `sex+age_band` is `Sex and age`."""
     text = joined('age' if part == 'age_band' else part for part in by.split('+')).replace('_', ' ')
     return text[:1].upper() + text[1:]
+
+
+def _places(largest: float, *, digits: int = 3) -> int | None:
+    """Decimals that give a number its significant digits; None where an exponent reads better."""
+    if largest == 0:
+        return 0
+    return max(0, digits - 1 - math.floor(math.log10(largest))) if 1e-4 <= largest < 1e6 else None
 
 
 def _minus(text: str) -> str:
