@@ -48,7 +48,7 @@ class Reader:
 
     def read(self, rows: np.ndarray) -> list[bytes | np.ndarray]:
         """Encoded images, or uint8 [H, W, 3], of the rows."""
-        return self.store.read(self.positions[rows].tolist())
+        return self.store.read(self.positions[rows].tolist()) if len(rows) else []
 
 
 def open_source(config: DataConfig) -> Source:

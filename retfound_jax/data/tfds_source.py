@@ -61,8 +61,9 @@ def _builder(name: str, directory: str) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(name, data_dir=directory or None, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)  # those of the community are listed by TensorFlow only
         where = f' in {directory}' if directory else ''
-        raise UsageError(f'TFDS has no dataset "{name}"{where}{nearest(name, tfds.list_builders())}') from error
+        raise UsageError(f'TFDS has no dataset "{name}"{where}{nearest(name, known)}') from error
     prepare = f"tfds.builder('{name}', data_dir=...).download_and_prepare(file_format='array_record')"
     if not builder.is_prepared():
         raise UserError(f'the TFDS dataset "{name}" is not prepared in {builder.data_dir}; prepare it with {prepare}')
@@ -131,11 +132,11 @@ def _contents(
     text = {name: text_column(given.get(name, [''] * count)) for name in TEXT_COLUMNS}
     text |= {'key': keys, 'patient': patients, 'group': text_column(given.get('group', patients))}
     columns = text | {'age': np.asarray(given.get('age', np.full(count, np.nan)), np.float32)}
-    classes: dict[str, list[str] | None] = {}
+    features, classes = dict(builder.info.features.items()), {}
     for name, values in chosen.items():
         if name in (store.image, *columns, *_KEYS, *_PATIENTS) or values.dtype.kind not in 'biufU':
             continue
-        names = getattr(builder.info.features.get(name), 'names', None)
+        names = getattr(features.get(name), 'names', None)
         found = list(names) if names else classes_of(everywhere[name])
         if found is None and values.dtype.kind == 'U':
             continue  # free text is no label

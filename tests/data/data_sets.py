@@ -68,7 +68,8 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Record]], *, shard
             for record in part:
                 writer.write(encode(record))
             writer.close()
-            shards.append({'file': path.name, 'split': split, 'count': len(part), 'bytes': path.stat().st_size, 'sha256': sha256_file(path)})
+            size, digest = path.stat().st_size, sha256_file(path)
+            shards.append({'file': path.name, 'split': split, 'count': len(part), 'bytes': size, 'sha256': digest})
         rows += [_row(record, split=split, position=position) for position, record in enumerate(items)]
     pq.write_table(pa.Table.from_pylist(rows), folder / 'index.parquet')
     labels = {
@@ -77,8 +78,8 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Record]], *, shard
         'thickness': {'kind': 'number', 'classes': None},
     }
     fingerprint = hashlib.sha256(''.join(item['sha256'] for item in shards).encode()).hexdigest()
-    manifest = {'schema_version': SCHEMA_VERSION, 'splits': {s: {} for s in splits}, 'shards': shards, 'labels': labels, 'fingerprint': fingerprint}
-    write_json(folder / 'manifest.json', manifest)
+    manifest = {'schema_version': SCHEMA_VERSION, 'splits': {split: {} for split in splits}, 'shards': shards, 'labels': labels}
+    write_json(folder / 'manifest.json', {**manifest, 'fingerprint': fingerprint})
     return folder
 
 

@@ -20,7 +20,9 @@ def apply(name: str, image: np.ndarray, *, level: float, sign: int = 1) -> np.nd
     return np.asarray(OPERATIONS[name](Image.fromarray(image), draw)).astype(int)
 
 
-@pytest.mark.parametrize('name', ['rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y', 'color', 'contrast', 'brightness', 'sharpness'])
+@pytest.mark.parametrize(
+    'name', ['rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y', 'color', 'contrast', 'brightness', 'sharpness']
+)
 def test_at_level_zero_nothing_moves(name: str) -> None:
     assert (apply(name, picture(0), level=0.0) == picture(0)).all()
 

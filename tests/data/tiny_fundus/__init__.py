@@ -1,0 +1,1 @@
+"""A tiny TFDS dataset; TFDS wants its builder in a package."""
