@@ -86,7 +86,7 @@ def test_lesions_follow_the_grade() -> None:
         assert proliferative.new_vessels_disc or proliferative.new_vessels_elsewhere or proliferative.preretinal
 
 
-@pytest.mark.parametrize('size', [96, 256])
+@pytest.mark.parametrize('size', [96, 192])
 def test_masks_follow_the_grade_at_any_size(size: int) -> None:
     config = PhantomConfig(patients=400, image_size=size, sites=(CLEAR,), links=(), amd=0.0, lens_ageing=0.0)
     grades = table(config)['dr_grade']
@@ -101,11 +101,11 @@ def test_masks_follow_the_grade_at_any_size(size: int) -> None:
 
 
 def test_the_cup_to_disc_ratio_can_be_measured_from_the_masks() -> None:
-    config = PhantomConfig(patients=20, image_size=512, sites=(CLEAR,))
-    for index in range(0, 24, 2):
+    config = PhantomConfig(patients=20, image_size=384, sites=(CLEAR,))
+    for index in range(0, 16, 2):
         photograph = draw_eye(config, index)
         height = {name: np.ptp(np.flatnonzero(photograph.masks[name].any(axis=1))) + 1 for name in ('cup', 'disc')}
-        assert height['cup'] / height['disc'] == pytest.approx(photograph.labels['cup_to_disc'], abs=0.035)
+        assert height['cup'] / height['disc'] == pytest.approx(photograph.labels['cup_to_disc'], abs=0.04)
         assert not (photograph.masks['cup'] & ~photograph.masks['disc']).any()
 
 

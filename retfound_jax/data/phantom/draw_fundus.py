@@ -154,8 +154,8 @@ def paint_disc(image_HWC: np.ndarray, pose: Pose, disc: Disc, rng: np.random.Gen
     patch = image_HWC[box]
     _surround(patch, q, aside, disc, pigment=pigment, soft=soft)
     lit = np.float32(0.86 + 0.10 * rng.random())
-    rim = np.array([0.98, 0.62, 0.36], np.float32)
-    pale = np.array([1.03, 0.83, 0.56], np.float32)
+    rim = np.array([0.95, 0.55, 0.32], np.float32)
+    pale = np.array([1.00, 0.75, 0.47], np.float32)
     deep = np.array([1.06, 0.96, 0.74], np.float32)
     shade = np.clip(0.30 + 0.42 * aside + 0.35 * disc.pallor, 0, 1)[..., None].astype(np.float32)
     colour = rim + (pale - rim) * shade

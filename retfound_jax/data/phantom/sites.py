@@ -1,4 +1,7 @@
-"""Where the phantom's people come from: ethnic groups, sites with their cameras, and links of a group to a disease."""
+"""Where the phantom's people come from: ethnic groups, sites with their cameras, and links of a group to a disease.
+
+The numbers are chosen to give later studies known differences to find. They are not epidemiology, and the cameras are no real models.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ SITES = (
     SiteStyle(
         name='Leeds',
         country='United Kingdom',
-        camera='CR-2',
+        camera='CM-2',
         ethnicity=(0.05, 0.06, 0.01, 0.13, 0.75),
         cast=(1.08, 0.95, 0.95),
         softness=0.3,
