@@ -5,7 +5,9 @@ from the header before anything is allocated. Baseline JPEG goes through libjpeg
 """
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import math
 import re
 import struct
@@ -17,6 +19,7 @@ import numpy as np
 import pydicom
 from pydicom import encaps, uid
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, iter_pixels
@@ -43,15 +46,28 @@ _YEARS = {'Y': 1.0, 'M': 1 / 12, 'W': 7 / 365.25, 'D': 1 / 365.25}
 def read_dicom(data: bytes, *, shorter_side: int | None) -> list[Frame]:
     """All frames of an ophthalmic image; see `readers.read`. Raises ReadError, also for every other kind of DICOM object."""
     try:
-        with warnings.catch_warnings(action='ignore'):  # pydicom's warnings quote header values
+        with _silent():
             _check_deflated(data)
             header = pydicom.dcmread(io.BytesIO(data), specific_tags=_TAGS)
             kind = _kind(header)
             count = _check_header(header)
             fields = _fields(header, kind=kind)
             return _frames(header, count=count, fields=fields, shorter_side=shorter_side)
-    except DECODER_ERRORS as error:
+    except (*DECODER_ERRORS, BytesLengthException, InvalidDicomError) as error:
         raise ReadError(_reason(error)) from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """pydicom's warnings and log lines quote header values, in damaged files even the patient's name."""
+    logger = logging.getLogger('pydicom')
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(action='ignore'):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:
@@ -84,8 +100,9 @@ def _kind(header: Dataset) -> str:
     modality = one_line(header.get('Modality'))
     kind = _KINDS.get(sop, _KINDS_BY_MODALITY.get(modality, ''))
     if not kind:
-        name = sop.name.removesuffix(' Storage') if sop in uid.UID_dictionary else f'DICOM object of modality {modality or "unknown"}'
-        raise ReadError(f'holds no ophthalmic photograph or OCT: it is a {one_line(name)}')
+        modality = modality if re.fullmatch('[A-Z]{2,16}', modality) else 'unknown'  # anything else may be a piece of another value
+        name = sop.name.removesuffix(' Storage') if sop in uid.UID_dictionary else f'DICOM object of modality {modality}'
+        raise ReadError(f'holds no ophthalmic photograph or OCT: it is of the kind "{name}"')
     return kind
 
 

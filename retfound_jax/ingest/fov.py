@@ -17,6 +17,7 @@ _TRIPLES = 200
 _VOTERS = 240  # points that vote on each triple's circle
 _TOLERANCE = 0.012  # of the longer side: farther from the circle is no point of it
 _LENIENCE = 2  # times the tolerance, when a fitted circle is judged: stretched copies make slightly flat circles
+_MIN_RADIUS = 0.25  # of the shorter side; scaled decoding counts on it
 _MIN_AGREE = 0.6  # of the points
 _MIN_ARC = 0.12  # of the full turn, sectors that hold an agreeing point, on at least three sides
 _PLAIN = 2.3  # score (of at most 2.5) at which no other threshold is tried
@@ -134,7 +135,7 @@ def _score(mask: np.ndarray, circle: np.ndarray, *, agree: float, points: np.nda
     """0 for a circle that no fundus camera draws; else higher is better, up to 2.5."""
     height, width = mask.shape
     cx, cy, radius = circle
-    if not (0.25 * min(height, width) < radius < 0.8 * max(height, width) and 0 < cx < width and 0 < cy < height):
+    if not (_MIN_RADIUS * min(height, width) < radius < 0.8 * max(height, width) and 0 < cx < width and 0 < cy < height):
         return 0.0
     yy, xx = np.ogrid[:height, :width]
     away = np.hypot(xx - cx, yy - cy)

@@ -10,6 +10,8 @@ import hashlib
 import cv2
 import numpy as np
 
+from retfound_jax.ingest.fov import Fov
+
 BITS = 256
 _SIDE, _KEPT = 64, 16  # [px] of the grey copy; [coefficients] a side that are kept
 _BLOCK = 1 << 22  # comparisons held in memory at once
@@ -27,10 +29,22 @@ def pixel_sha256(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def phash256(pixels: np.ndarray) -> str:
-    """64 hex digits of a square uint8 RGB picture: which of the 16 x 16 lowest frequencies of a 64 px grey copy exceed their median."""
-    grey = cv2.cvtColor(cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    low = cv2.dct(grey.astype(np.float64))[:_KEPT, :_KEPT].ravel()
+def phash256(pixels: np.ndarray, *, fov: Fov | None = None) -> str:
+    """64 hex digits of uint8 RGB [height, width, 3]: which of the 16 x 16 lowest frequencies of a 64 px grey copy exceed their median.
+
+    The copy is sampled over the circle's exact square, or over the whole picture padded to a square. Cutting at whole pixels first would
+    move the copy by fractions of a pixel with every change of size or margin, and half of all re-saved photographs would be missed.
+    """
+    height, width = pixels.shape[:2]
+    if fov is None:
+        fov = Fov(cx=width / 2 - 0.5, cy=height / 2 - 0.5, radius=max(height, width) / 2)
+    step = 2 * fov.radius / _SIDE
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.GaussianBlur(grey, (0, 0), max(0.3, step / 2))
+    offset = (np.arange(_SIDE) + 0.5 - _SIDE / 2) * step
+    x, y = np.meshgrid((fov.cx + offset).astype(np.float32), (fov.cy + offset).astype(np.float32))
+    copy = cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    low = cv2.dct(copy.astype(np.float64))[:_KEPT, :_KEPT].ravel()
     return np.packbits(low > np.median(low)).tobytes().hex()
 
 

@@ -47,15 +47,11 @@ def process(path: Path, *, shorter_side: int = 256, jpeg_quality: int = 90) -> l
         if int(np.ptp(frame.pixels)) < _LEAST_SPREAD:
             place = f' (picture {frame.frame + 1} of {len(frames)})' if len(frames) > 1 else ''
             raise ReadError(f'is blank{place}: all its pixels are alike', name=path.name)
-    return [_process(frame, path=path, shorter_side=shorter_side, jpeg_quality=jpeg_quality) for frame in frames]
+    return [_process(frame, shorter_side=shorter_side, jpeg_quality=jpeg_quality) for frame in frames]
 
 
-def _process(frame: Frame, *, path: Path, shorter_side: int, jpeg_quality: int) -> Processed:
+def _process(frame: Frame, *, shorter_side: int, jpeg_quality: int) -> Processed:
     circle, square = _cut(frame)
-    scaled = frame.pixels.shape[0] < frame.source_height
-    if scaled and square.shape[0] < shorter_side:  # a small field of view in a large frame: the scaled decode left too little of it
-        frame = readers.read(path)[frame.frame]
-        circle, square = _cut(frame)
     small = _shrink(square, shorter_side=shorter_side)
     source = circle and circle.scaled(frame.source_height / frame.pixels.shape[0])
     fields = {field.name: getattr(frame, field.name) for field in dataclasses.fields(frame) if field.name != 'pixels'}
@@ -64,7 +60,7 @@ def _process(frame: Frame, *, path: Path, shorter_side: int, jpeg_quality: int) 
         side=small.shape[0],
         fov=(source.cx, source.cy, source.radius) if source else (math.nan,) * 3,
         pixel_sha256=hashes.pixel_sha256(frame.pixels),
-        phash=hashes.phash256(square),
+        phash=hashes.phash256(frame.pixels, fov=circle),
         quality=quality.measure(frame.pixels, circle),
         **fields,
     )

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from retfound_jax.ingest.frame import DECODER_ERRORS, Frame, ReadError, as_rgb, check_size, one_line, to_eight_bits
 
-SCALE_MARGIN = 2  # a field of view fills at least half of a photograph's shorter side
+SCALE_MARGIN = 2  # `fov.find` takes no circle under half of the shorter side, so what is cut out is never too small
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _TIFF_SUBFILE, _TIFF_BITS, _TIFF_PHOTOMETRIC = 254, 258, 262
 
