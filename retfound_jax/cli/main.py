@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from absl import flags
+from absl import flags, logging
 
 from retfound_jax import __version__
 from retfound_jax.cli import _errors, _flags
@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _DEBUG in words
     words = [word for word in words if word != _DEBUG]
+    if not debug:
+        logging.set_verbosity(logging.ERROR)  # libraries' asides; what a user must know is said in our own words
     try:
         _dispatch(words)
         sys.stdout.flush()

@@ -20,11 +20,12 @@ from retfound_jax.data.loader import eval_batches
 from retfound_jax.data.sources import open_source
 from retfound_jax.train.checkpoint import Run
 
+SHEET = 'reconstructions.png'  # all triples, a row each
 _HIDDEN = 128  # grey level of a hidden patch
 
 
 def save_triples(run: Run, *, split: str = 'test', count: int = 6, out: Path | None = None) -> list[Path]:
-    """Writes `triple_00_photograph.png`, `_masked.png`, `_reconstruction.png` and so on of a split's first images.
+    """Writes `triple_00_photograph.png`, `_masked.png`, `_reconstruction.png` and so on of a split's first images, and one sheet of all.
 
     Args:
       out: a directory; RUN/figures by default.
@@ -40,13 +41,16 @@ def save_triples(run: Run, *, split: str = 'test', count: int = 6, out: Path | N
     if batch is None:
         raise UserError(f'the split "{split}" has no image to reconstruct; ingest more or name another split')
     out = out or run.workdir / 'figures'
-    written = []
-    for name, image_BHWC in _pictures(run, batch['image']).items():
-        for row in np.flatnonzero(batch['mask']):
-            path = out / f'triple_{row:02d}_{name}.png'
-            atomic_write(path, cv2.imencode('.png', image_BHWC[row][..., ::-1])[1].tobytes())
-            written.append(path)
+    pictures = _pictures(run, batch['image'])
+    rows = np.flatnonzero(batch['mask'])
+    written = [_write(out / f'triple_{row:02d}_{name}.png', image[row]) for name, image in pictures.items() for row in rows]
+    _write(out / SHEET, np.hstack([np.vstack(image[rows]) for image in pictures.values()]))
     return sorted(written)
+
+
+def _write(path: Path, image_HWC: np.ndarray) -> Path:
+    atomic_write(path, cv2.imencode('.png', image_HWC[..., ::-1])[1].tobytes())
+    return path
 
 
 def _pictures(run: Run, image_BHWC: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,10 +13,11 @@ import train_runs
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.runlog import read_metrics
 from retfound_jax.data.loader import Loader
+from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.data.sources import open_source
 from retfound_jax.evals.validation import validation_for
 from retfound_jax.optim import OptimConfig
-from retfound_jax.train.checkpoint import load_run
+from retfound_jax.train.checkpoint import Better, Validation, load_run
 from retfound_jax.train.loop import train
 
 
@@ -115,13 +116,21 @@ def test_accumulation_equals_one_batch(tmp_path):
 
 
 def test_best_by_validation_is_kept_beside_latest(tmp_path):
-    config = train_runs.classify(steps=6, eval_every=1, checkpoint_every=100)
-    train(config, workdir=tmp_path, validation=validation_for('single'))
-    rows = [(row['value'], row['step']) for row in read_metrics(tmp_path) if row['name'] == 'val/AUROC' and row['value'] is not None]
-    if rows:  # the draw of patients decides whether the split has both classes
-        best = max(value for value, _ in rows)
-        assert load_run(tmp_path, which='best').step in [step for value, step in rows if value == best]
-    assert load_run(tmp_path, which='latest').step == 6
+    config = train_runs.classify(steps=5, eval_every=1, checkpoint_every=100)
+    falling = Validation(measure=lambda *_: {'AUROC': next(values)}, better=Better(metric='AUROC', mode='max'))
+    values = iter([0.5, 0.9, 0.7, float('nan'), 0.6])
+    train(config, workdir=tmp_path, validation=falling)
+    assert (load_run(tmp_path, which='best').step, load_run(tmp_path, which='latest').step) == (2, 5)
+    kept = sorted(int(path.name) for path in (tmp_path / 'checkpoints').iterdir() if path.name.isdigit())
+    assert kept == [2, 5]
+
+
+def test_a_class_absent_from_validation_is_no_crash(tmp_path):
+    config = train_runs.classify(eval_every=2)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, phantom=PhantomConfig(patients=12, image_size=48, seed=1)))
+    absent = Validation(measure=lambda *_: {'AUROC': float('nan')}, better=Better(metric='AUROC', mode='max'))
+    train(config, workdir=tmp_path, validation=absent)
+    assert load_run(tmp_path, which='best').step == 4
 
 
 def test_a_probe_moves_the_head_alone_and_starts_from_the_pretrained_encoder(tmp_path):
