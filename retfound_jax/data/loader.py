@@ -2,15 +2,17 @@
 
 Grain runs the decoding: in threads, or in worker processes. Its elements are chunks of a batch, numbered from 0, and every chunk is
 computed from its number alone; so the stream is the same for any number of workers, it resumes anywhere, and the hosts' parts of a
-batch join to the same global batch whatever their number. Memory holds a few chunks for each worker.
+batch join to the same global batch whatever their number. About a batch is made ahead, so memory holds two or three.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import grain
@@ -26,7 +28,9 @@ from retfound_jax.data.transforms import eval_image, train_image
 
 Batch = dict[str, np.ndarray]
 
-_CHUNK = 256  # [images] at most in what one thread or process makes at a time
+_CHUNK = 64  # [images] at most in what one thread or process makes at a time
+_MOST_THREADS = 16
+_SHARED_MEMORY = Path('/dev/shm')
 _STREAM = 0xDA7A  # keeps these random numbers apart from others drawn from the same seed
 _FAILED, _REASON = 'failed_row', 'reason'
 
@@ -69,8 +73,8 @@ class Loader:
           UserError: an image cannot be decoded; its key is named.
         """
         if self._stream is None:
-            self._stream = _Stream(self._chunks, first=self._step * self._host.chunks, end=sys.maxsize, workers=self._config.workers)
-        batch = _join([_checked(self._stream.next(), self._source) for _ in range(self._host.chunks)])
+            self._stream = _Stream(self._chunks, source=self._source, first=self._step, end=None)
+        batch = self._stream.next()
         self._step += 1
         return batch
 
@@ -113,10 +117,10 @@ def eval_batches(config: DataConfig, source: Source, *, process_index: int = 0, 
     host = _Host.of(config, index=process_index, count=process_count)
     chunks = _EvalChunks(config=config, reader=source.reader, labels=source.labels, host=host)
     batches = -(-len(source) // config.batch_size)
-    stream = _Stream(chunks, first=0, end=batches * host.chunks, workers=config.workers)
+    stream = _Stream(chunks, source=source, first=0, end=batches)
     try:
         for _ in range(batches):
-            yield _join([_checked(stream.next(), source) for _ in range(host.chunks)])
+            yield stream.next()
     finally:
         stream.close()
 
@@ -145,6 +149,11 @@ class _Host:
 
 
 class _Chunks(Protocol):
+    """Chunks by number. They travel to worker processes."""
+
+    config: DataConfig
+    host: _Host
+
     def __call__(self, number: int) -> dict[str, Any]:
         """The chunk of that number, or what went wrong under `failed_row` and `reason`."""
         ...
@@ -192,44 +201,66 @@ class _EvalChunks:
         return {'image': image, 'index': np.where(mask, places, -1), 'labels': labels, 'mask': mask}
 
 
-def _checked(chunk: dict[str, Any], source: Source) -> Batch:
-    # The failure travels as data: workers know rows, and only this process has the table with their keys.
-    if _FAILED in chunk:
-        key = source.table['key'][chunk[_FAILED]]
-        raise UserError(f'the image "{key}" cannot be decoded ({chunk[_REASON]}); the dataset is damaged: ingest again or remove the image')
-    return chunk
-
-
-def _join(chunks: list[Batch]) -> Batch:
-    return chunks[0] if len(chunks) == 1 else {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-
 class _Stream:
-    """Chunks `first` to `end` - 1 in order, made ahead by Grain in threads or processes."""
+    """Batches `first` to `end` - 1 in order, their chunks made ahead by Grain in threads or processes."""
 
-    def __init__(self, chunks: _Chunks, *, first: int, end: int, workers: int) -> None:
-        self._shared = workers > 0
-        dataset = grain.MapDataset.range(first, end).map(chunks)
-        if workers:
-            _parse_flags()
-            ahead = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
-            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-            self._iterator = iter(ahead.mp_prefetch(options, worker_init_fn=_start_worker))
-        else:
-            threads = min(16, len(os.sched_getaffinity(0)))
-            self._iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)))
+    def __init__(self, chunks: _Chunks, *, source: Source, first: int, end: int | None) -> None:
+        self._source, self._count = source, chunks.host.chunks
+        self._shared = chunks.config.workers > 0
+        dataset = grain.MapDataset.range(first * self._count, sys.maxsize if end is None else end * self._count).map(chunks)
+        self._iterator = iter(_in_processes(dataset, chunks) if self._shared else _in_threads(dataset, chunks))
 
-    def next(self) -> dict[str, Any]:
-        """The next chunk."""
-        chunk = next(self._iterator)
-        if not self._shared:
-            return chunk
+    def next(self) -> Batch:
+        """The next batch.
+
+        Raises:
+          UserError: an image cannot be decoded.
+        """
+        chunks = [self._checked(next(self._iterator)) for _ in range(self._count)]
+        if self._count == 1 and not self._shared:
+            return chunks[0]
         # What workers send lies in shared memory that lives as long as the array; copied out, it is freed now and not at some later time.
-        return {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in chunk.items()}
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def _checked(self, chunk: dict[str, Any]) -> Batch:
+        # The failure travels as data: workers know rows, and only this process has the table with their keys.
+        if _FAILED in chunk:
+            key, reason = self._source.table['key'][chunk[_FAILED]], chunk[_REASON]
+            raise UserError(f'the image "{key}" cannot be decoded ({reason}); the dataset is damaged: ingest again or remove the image')
+        return chunk
 
     def close(self) -> None:
         """Stops what was started."""
         self._iterator.close()
+
+
+def _in_threads(dataset: grain.MapDataset, chunks: _Chunks) -> grain.IterDataset:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    threads = min(_MOST_THREADS, cores)
+    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + chunks.host.chunks))
+
+
+def _in_processes(dataset: grain.MapDataset, chunks: _Chunks) -> grain.IterDataset:
+    workers = chunks.config.workers
+    ahead = -(-chunks.host.chunks // workers)
+    _check_shared_memory(chunks, held=workers * (2 * ahead + 2))
+    _parse_flags()
+    made = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
+    return made.mp_prefetch(options, worker_init_fn=_start_worker)
+
+
+def _check_shared_memory(chunks: _Chunks, *, held: int) -> None:
+    """Workers hand over through shared memory; where a container gives too little of it, they die without a word."""
+    if not _SHARED_MEMORY.is_dir():
+        return
+    images = held * min(_CHUNK, chunks.host.rows)
+    need, free = images * 3 * chunks.config.image_size**2 >> 20, shutil.disk_usage(_SHARED_MEMORY).free >> 20
+    if need > free:
+        raise UserError(
+            f'{chunks.config.workers} workers need {need} MiB of shared memory and {_SHARED_MEMORY} has {free} MiB; '
+            'set data.workers lower, or give the container more (docker run --shm-size)'
+        )
 
 
 def _start_worker(index: int, count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -168,6 +169,14 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, workers: int) 
         take(config, source, 2)
     with pytest.raises(UserError, match='the image "image4.jpg" cannot be decoded'):
         list(eval_batches(config, source))
+
+
+def test_too_little_shared_memory_is_said_before_workers_die(config: DataConfig, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type(shutil.disk_usage('.'))(1 << 26, 0, 1 << 20)
+    monkeypatch.setattr('retfound_jax.data.loader.shutil.disk_usage', lambda path: usage)
+    loader = Loader(dataclasses.replace(config, workers=8, image_size=224, batch_size=64), source, seed=0)
+    with pytest.raises(UserError, match='8 workers need .* MiB of shared memory and .* has 1 MiB'):
+        next(loader)
 
 
 def test_hosts_that_cannot_share_and_sources_without_rows_are_refused(config: DataConfig, source: Source) -> None:
