@@ -75,7 +75,8 @@ def age() -> TrainConfig:
 
 
 def _short(config: TrainConfig, *, name: str) -> TrainConfig:
-    return dataclasses.replace(config, name=name, epochs=6.0, warmup_epochs=1.0, eval_every=-1)
+    data = dataclasses.replace(config.data, batch_size=32)
+    return dataclasses.replace(config, name=name, data=data, epochs=4.0, warmup_epochs=1.0, eval_every=-1)
 
 
 def derive_labels(source: Path, *, out: Path) -> None:

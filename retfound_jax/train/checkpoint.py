@@ -8,6 +8,7 @@ names it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -134,15 +135,18 @@ class Run:
         """What the run was trained to do."""
         return self.config.task
 
+    @functools.cached_property
+    def _compiled(self) -> Callable[[Tree, Mapping[str, np.ndarray]], dict[str, jax.Array]]:
+        return make_predict(self.config, spec=self.spec, mesh=self.mesh)
+
     def model(self) -> nnx.Module:
         """The model around its parameters."""
         return self.spec.merge(self.params)
 
     def predict(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Predictions of one host batch (uint8 `image` [b,S,S,3]); compiled once for each batch shape."""
-        fn = _predict_fn(self)
         rows = {name: value for name, value in batch.items() if name in ('image', 'labels', 'mask')}
-        return {name: np.asarray(value) for name, value in jax.device_get(fn(self.params, rows)).items()}
+        return {name: np.asarray(value) for name, value in jax.device_get(self._compiled(self.params, rows)).items()}
 
 
 def load_run(workdir: Path | str, *, which: Which = 'best', mesh: MeshConfig | None = None) -> Run:
@@ -252,13 +256,3 @@ def _restore_params(path: Path, spec: ModelSpec, shardings: Tree, *, ema: bool) 
             return reader.restore(path, args=arguments)[name]
     except Exception as error:  # as above
         raise _damaged(path.parent.name, error) from error
-
-
-_COMPILED: dict[int, Any] = {}
-
-
-def _predict_fn(run: Run) -> Any:
-    key = id(run.spec)
-    if key not in _COMPILED:
-        _COMPILED[key] = make_predict(run.config, spec=run.spec, mesh=run.mesh)
-    return _COMPILED[key]

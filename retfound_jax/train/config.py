@@ -42,8 +42,10 @@ def align(config: TrainConfig) -> TrainConfig:
     """Gives the data the labels of the task, and checks that both mean the same images.
 
     Raises:
-      UsageError: task and data disagree.
+      UsageError: task and data disagree, or the seed is out of range.
     """
+    if not 0 <= config.seed < 2**32:
+        raise UsageError(f'seed is {config.seed} and must be a whole number from 0 to {2**32 - 1}')
     if config.task.image_size != config.data.image_size:
         sizes = f'{config.task.image_size} px and data.image_size is {config.data.image_size} px'
         raise UsageError(f'the task takes images of {sizes}; set both alike')

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from retfound_jax.core.mesh import batch_sharding, replicated
@@ -24,8 +25,8 @@ def make_step(
     """Compiles `(state, batch) -> (state, metrics)`; every random choice comes from (seed, step)."""
     everywhere = replicated(mesh)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    def step(state: TrainState, batch: Batch, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         loss, metrics, grads = _gradients(config, spec, state.params, batch, key)
         norm = optax.tree.norm(grads)
         halted = state.halted | ~jnp.isfinite(loss) | ~jnp.isfinite(norm)
@@ -42,7 +43,10 @@ def make_step(
         kept = TrainState(step=kept.step, params=kept.params, opt_state=kept.opt_state, ema=kept.ema, halted=halted)
         return kept, {'loss': loss, 'grad_norm': norm, **metrics}
 
-    return jax.jit(step, donate_argnums=0, in_shardings=(shardings, batch_sharding(mesh)), out_shardings=(shardings, everywhere))
+    places = (shardings, batch_sharding(mesh), everywhere)
+    compiled = jax.jit(step, donate_argnums=0, in_shardings=places, out_shardings=(shardings, everywhere))
+    # The seed is an argument, not a constant: runs that differ in it alone share one compiled program.
+    return lambda state, batch: compiled(state, batch, np.uint32(config.seed))
 
 
 def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:

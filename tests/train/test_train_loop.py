@@ -196,7 +196,9 @@ def test_predictions_of_a_saved_run_do_not_depend_on_the_batch(tmp_path):
     np.testing.assert_allclose(whole[:1], one, atol=1e-6)
 
 
-@pytest.mark.parametrize('changes', [{'steps': 0}, {'data': train_runs.data(image_size=64)}, {'data': train_runs.data(labels=('sex',))}])
+@pytest.mark.parametrize(
+    'changes', [{'steps': 0}, {'seed': -1}, {'data': train_runs.data(image_size=64)}, {'data': train_runs.data(labels=('sex',))}]
+)
 def test_configurations_that_do_not_fit_are_refused(tmp_path, changes):
     with pytest.raises(UsageError):
         train(train_runs.mae(**changes), workdir=tmp_path / 'run')
