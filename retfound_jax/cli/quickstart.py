@@ -13,7 +13,7 @@ from absl import flags
 from retfound_jax.cli.main import run_verb
 from retfound_jax.core.config import load_function
 from retfound_jax.core.errors import UsageError
-from retfound_jax.core.files import read_json
+from retfound_jax.core.files import read_json, write_json
 
 SUMMARY = 'the main job in small: ingest, pretrain, adapt, evaluate, report'
 
@@ -83,14 +83,11 @@ class _Wanted:
                 if not given[name]:
                     raise UsageError(f'--source needs --{name}; give {meaning}')
             given |= {name: str(Path(given[name]).absolute()) for name in ('source', 'labels')}
-        by = ('age_band' if name.strip() == 'age' else name.strip() for name in values.by)
-        return cls(**given, by=tuple(filter(None, by)))
+        return cls(**given, by=tuple(values.by))
 
 
 def _refuse_another(wanted: _Wanted, root: Path) -> None:
     """Keeps what was asked in the directory, so that other photographs or another label are not mixed with it."""
-    from retfound_jax.core.files import write_json
-
     asked = {name: value for name, value in dataclasses.asdict(wanted).items() if name != 'by'}
     path = root / 'quickstart.json'
     if path.exists():

@@ -49,7 +49,8 @@ def _train(config: object, values: flags.FlagValues) -> None:
         config, workdir=values.workdir, resume=values.resume, overwrite=values.overwrite, validation=validation_for(config.task.kind)
     )
     shown = ', '.join(f'{name} {value:.4f}' for name, value in done.metrics.items())
-    print(f'{config.name}: {done.step} steps, {done.images_per_second:.1f} images/s{"; validation: " + shown if shown else ""}')
+    speed = f', {done.images_per_second:.1f} images/s' if done.images_per_second else ', nothing left to do'
+    print(f'{config.name}: {done.step} steps{speed}{"; validation: " + shown if shown else ""}')
     print(f'run directory: {values.workdir}')
 
 
