@@ -55,7 +55,7 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     words: frozenset[int] = frozenset()  # columns of words; the others are numbers and aligned right
-    aside: int | None = None  # a column of words that a narrow screen may leave out
+    aside: frozenset[int] = frozenset()  # columns that a narrow screen leaves out
     axis: Axis | None = None
     fit: bool = False  # no wider than its content
     note: str = ''

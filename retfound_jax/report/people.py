@@ -9,7 +9,7 @@ from typing import Any
 
 from retfound_jax.report.blocks import Cell, Grid, Section, Table, Text
 from retfound_jax.report.tables import MISSING
-from retfound_jax.report.words import clean, count, joined, percent, plural
+from retfound_jax.report.words import clean, count, joined, nice, percent, plural
 
 _COLUMNS = ('sex', 'age', 'ethnicity', 'country', 'site', 'camera', 'laterality')
 _OF_IMAGES = ('laterality', 'camera')
@@ -108,7 +108,7 @@ def _demographic(name: str, values: Mapping[str, Any], unit: str) -> Table:
         shown = [*shown[: _SHOWN - 1], (f'{len(rest)} others', sum(n for _, n in rest))]
     total = sum(counts.values()) + missing
     highest = max([n for _, n in shown] + [missing, 1])
-    rows = [(Cell(value), Cell(count(n), bar=100 * n / highest), Cell(percent(n, total))) for value, n in shown]
+    rows = [(Cell(nice(value)), Cell(count(n), bar=100 * n / highest), Cell(percent(n, total))) for value, n in shown]
     rows.append(
         (
             Cell(MISSING, quiet=True),

@@ -58,7 +58,8 @@ def _overall(tables: Tables, *, other_split: bool = False) -> Table:
         caption=f'Overall, {"also on split" if other_split else "split"} “{tables.split}”: {what}',
         head=('Metric', *(_LEVEL_NAMES[level] for level in levels), 'In words'),
         rows=tuple(rows),
-        aside=len(levels) + 1,
+        words=frozenset({len(levels) + 1}),
+        aside=frozenset({len(levels) + 1}),
         note='Numbers of this split may flatter the model.' if other_split and tables.split in ('train', 'val') else '',
     )
 

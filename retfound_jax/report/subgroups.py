@@ -51,6 +51,7 @@ def _forest(tables: Tables, by: str) -> Table:
     return Table(
         caption=f'{by_name(by)}: {metric_name(metric)}{target}',
         head=(*head, metric_name(metric), metric_name(metric), *map(metric_name, beside)),
+        aside=frozenset(range(2, len(head))),
         axis=Axis(column=len(head) + 1, low=low, high=high),
         rows=tuple(lines),
         note=_gap(tables, by),
