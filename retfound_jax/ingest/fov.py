@@ -41,8 +41,8 @@ class Fov:
 def find(pixels: np.ndarray) -> Fov | None:
     """The field of view of uint8 RGB [height, width, 3]; None where no circle shows (OCT, a picture cut inside its circle)."""
     factor = min(1.0, _THUMB / max(pixels.shape[:2]))
-    size = (max(8, round(pixels.shape[1] * factor)), max(8, round(pixels.shape[0] * factor)))
-    small = cv2.medianBlur(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).max(axis=2), 3)
+    small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)  # one factor: a rounded size would stretch
+    small = cv2.medianBlur(small.max(axis=2), 3)
     dark, bright = np.percentile(small, 1), np.percentile(small, 90)
     if bright - dark < 8:
         return None
@@ -51,7 +51,7 @@ def find(pixels: np.ndarray) -> Fov | None:
         best = max(best, _fit_mask(small > dark + level * (bright - dark)), key=lambda fit: fit[0])
         if best[0] > _PLAIN:
             break
-    return best[1] and best[1].scaled(pixels.shape[0] / size[1])
+    return best[1] and best[1].scaled(1 / factor)
 
 
 def _fit_mask(mask: np.ndarray) -> tuple[float, Fov | None]:

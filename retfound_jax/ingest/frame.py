@@ -14,7 +14,9 @@ MAX_FILE_BYTES = 2 << 30  # [bytes]
 MAX_PIXELS = 100_000_000  # [px] of one picture; the largest fundus cameras give about 50 million
 MAX_TOTAL_PIXELS = 300_000_000  # [px] of all pictures of one file, they are held in memory together
 MAX_FRAMES = 4096  # pictures in one file
+MAX_SIDE = 16_384  # [px]; a picture is padded to a square of its longer side
 MIN_SIDE = 32  # [px]
+MAX_ASPECT = 8  # longer side over shorter
 
 # What third-party decoders raise on damaged bytes, as found by feeding them mutated files. Caught only around their calls.
 DECODER_ERRORS = (
@@ -63,11 +65,13 @@ def check_size(height: int, width: int, *, frames: int = 1) -> None:
         raise ReadError(f'has a header without a size ({width} x {height} px, {frames} pictures)')
     if frames > MAX_FRAMES:
         raise ReadError(f'claims {frames} pictures, more than the {MAX_FRAMES} allowed')
-    if height * width > MAX_PIXELS or height * width * frames > MAX_TOTAL_PIXELS:
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS or height * width * frames > MAX_TOTAL_PIXELS:
         count = f'{frames} pictures of ' if frames > 1 else ''
         raise ReadError(f'is too large: {count}{width} x {height} px')
     if min(height, width) < MIN_SIDE:
         raise ReadError(f'is too small: {width} x {height} px, and at least {MIN_SIDE} px a side are needed')
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ReadError(f'is too long and narrow for a picture of an eye: {width} x {height} px')
 
 
 def to_eight_bits(values: np.ndarray, *, bits: int) -> np.ndarray:

@@ -38,9 +38,11 @@ def phash256(pixels: np.ndarray, *, fov: Fov | None = None) -> str:
     height, width = pixels.shape[:2]
     if fov is None:
         fov = Fov(cx=width / 2 - 0.5, cy=height / 2 - 0.5, radius=max(height, width) / 2)
+    factor = min(1.0, 2 * _SIDE / fov.radius)
+    fov = fov.scaled(factor)
     step = 2 * fov.radius / _SIDE
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    grey = cv2.GaussianBlur(grey, (0, 0), max(0.3, step / 2))
+    grey = cv2.cvtColor(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    grey = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), max(0.3, step / 2))
     offset = (np.arange(_SIDE) + 0.5 - _SIDE / 2) * step
     x, y = np.meshgrid((fov.cx + offset).astype(np.float32), (fov.cy + offset).astype(np.float32))
     copy = cv2.remap(grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

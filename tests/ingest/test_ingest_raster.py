@@ -209,6 +209,8 @@ def test_bombs_are_refused_from_the_header(tmp_path: Path) -> None:
     assert 'is too large: 20000 x 20000 px' in refusal(tmp_path, bytes(jpeg))
     assert 'is too large' in refusal(tmp_path, png_header(20000, 20000))
     assert 'is too large: 11000 x 10000 px' in refusal(tmp_path, png_header(10000, 11000))
+    assert 'is too large: 20000 x 100 px' in refusal(tmp_path, png_header(100, 20000))
+    assert 'too long and narrow' in refusal(tmp_path, png_header(1000, 33))
     many = [Image.new('1', (9000, 9000))] * 4
     data = encoded(many[0], 'TIFF', save_all=True, append_images=many[1:], compression='group4')
     assert 'is too large: 4 pictures' in refusal(tmp_path, data)
