@@ -40,7 +40,7 @@ from retfound_jax.ingest.plan import IngestConfig, make_plan
 from retfound_jax.ingest.splits import SplitConfig
 from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.train.checkpoint import load_run
-from retfound_jax.train.config import TrainConfig
+from retfound_jax.train.config import TrainConfig, align
 from retfound_jax.train.loop import train
 from retfound_jax.train.state import init_params, model_spec, param_shardings
 
@@ -107,7 +107,8 @@ class Study:
     def configured(self, config: TrainConfig, *, seed: int = 0, start: str = 'random') -> TrainConfig:
         """A recipe on this study's dataset, from random weights or from the autoencoder."""
         init_from = str(self.root / 'pretrain') if start == 'mae' else ''
-        return dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(self.dataset)), seed=seed, init_from=init_from)
+        data = dataclasses.replace(config.data, path=str(self.dataset))
+        return align(dataclasses.replace(config, data=data, seed=seed, init_from=init_from))
 
     def ingest(self) -> None:
         """Makes the dataset once."""

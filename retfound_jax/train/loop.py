@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from retfound_jax.core import progress
+from retfound_jax.core import environment, progress
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.mesh import batch_sharding, make_mesh
 from retfound_jax.core.runlog import RunLog, truncate_metrics
@@ -55,6 +55,7 @@ def train(
     config = resolve(config, source=source)
     better = validation.better if validation and config.task.kind != 'mae' else Better()
     prepare_workdir(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
+    environment.write(workdir, devices=f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)')
     with Checkpoints(workdir, better=better) as checkpoints:
         trainer = _Trainer(config, source=source, workdir=workdir, checkpoints=checkpoints, validation=validation)
         return trainer.run()

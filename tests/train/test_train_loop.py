@@ -183,6 +183,8 @@ def test_a_half_written_checkpoint_is_never_taken(tmp_path):
 def test_config_json_is_resolved_and_reloadable(tmp_path):
     train(train_runs.classify(steps=0, epochs=0.5, warmup_epochs=0.25), workdir=tmp_path)
     run = load_run(tmp_path)
+    written = json.loads((tmp_path / 'environment.json').read_text())
+    assert written['versions']['jax'] == jax.__version__ and 'device' in written['hardware'] and written['command']
     assert run.config.steps >= 1 and run.config.epochs == 0 and run.task.classes == ('0', '1')
     assert json.loads((tmp_path / 'config.json').read_text())['task']['type'] == 'retfound_jax.tasks.classify:ClassifyTask'
 
