@@ -6,7 +6,7 @@ carries its letters as metadata; the stack's leading axis [depth] has none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -204,25 +204,37 @@ def param_letters(params: Any) -> Any:
 
 def unstack_blocks(params: Mapping[Any, Any]) -> Any:
     """Parameters of scanned stacks as those of lists of blocks: 'blocks.norm1.scale'[i] becomes 'blocks.i.norm1.scale'."""
-    out = {}
-    for name, value in params.items():
-        if name in STACKS and 'norm1' in value:
-            depth = len(jax.tree.leaves(value)[0])
-            out[name] = type(params)({i: jax.tree.map(lambda stack, i=i: stack[i], value) for i in range(depth)})
-        else:
-            out[name] = unstack_blocks(value) if isinstance(value, Mapping) else value
-    return type(params)(out)
+
+    def unstack(stack: Any) -> dict[int, Any]:
+        if 'norm1' not in stack:
+            return stack
+        return {i: jax.tree.map(lambda leaf, i=i: leaf[i], stack) for i in range(len(jax.tree.leaves(stack)[0]))}
+
+    return _map_stacks(unstack, params)
 
 
 def stack_blocks(params: Mapping[Any, Any]) -> Any:
     """The inverse of `unstack_blocks`."""
-    out = {}
-    for name, value in params.items():
-        if name in STACKS and 'norm1' not in value:
-            out[name] = jax.tree.map(lambda *blocks: jnp.stack(blocks), *[value[i] for i in sorted(value)])
-        else:
-            out[name] = stack_blocks(value) if isinstance(value, Mapping) else value
-    return type(params)(out)
+
+    def stack(blocks: Any) -> Any:
+        return blocks if 'norm1' in blocks else jax.tree.map(lambda *leaves: jnp.stack(leaves), *[blocks[i] for i in sorted(blocks)])
+
+    return _map_stacks(stack, params)
+
+
+def _map_stacks(change: Callable[[Any], Any], params: Mapping[Any, Any]) -> Any:
+    """`params`, an `nnx.State` or a nested dict, with `change` applied to each stack of blocks."""
+
+    def plain(tree: Any) -> Any:  # a State shows its inner dicts as States
+        return {name: plain(value) for name, value in tree.items()} if isinstance(tree, Mapping) else tree
+
+    def walk(tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
+        return {name: change(value) if name in STACKS else walk(value) for name, value in tree.items()}
+
+    out = walk(plain(params))
+    return nnx.State(out) if isinstance(params, nnx.State) else out
 
 
 def _wide(dtype: jnp.dtype) -> jnp.dtype:
