@@ -20,7 +20,7 @@ from retfound_jax.data.loader import eval_batches
 from retfound_jax.data.sources import open_source
 from retfound_jax.train.checkpoint import Run
 
-SHEET = 'reconstructions.png'  # all triples, a row each
+SHEET = 'reconstructions.png'  # all triples, a column each: photograph, masked, reconstruction
 _HIDDEN = 128  # grey level of a hidden patch
 
 
@@ -44,7 +44,7 @@ def save_triples(run: Run, *, split: str = 'test', count: int = 6, out: Path | N
     pictures = _pictures(run, batch['image'])
     rows = np.flatnonzero(batch['mask'])
     written = [_write(out / f'triple_{row:02d}_{name}.png', image[row]) for name, image in pictures.items() for row in rows]
-    _write(out / SHEET, np.hstack([np.vstack(image[rows]) for image in pictures.values()]))
+    _write(out / SHEET, np.vstack([np.hstack(image[rows]) for image in pictures.values()]))
     return sorted(written)
 
 

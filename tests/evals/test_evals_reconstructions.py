@@ -49,7 +49,7 @@ def test_triples_show_the_photograph_its_visible_patches_and_a_reconstruction(tm
         assert hidden.sum() == 12  # three quarters of 16 patches
         seen = np.repeat(np.repeat(~hidden, 8, 0), 8, 1)
         assert (masked[seen] == photograph[seen]).all() and np.abs(reconstruction - photograph)[seen].max() <= 1
-    assert read(tmp_path / 'figures' / SHEET).shape == (64, 96, 3)
+    assert read(tmp_path / 'figures' / SHEET).shape == (96, 64, 3)
 
 
 def test_a_run_that_is_no_autoencoder_is_refused(tmp_path):
