@@ -4,7 +4,7 @@
     launch/quickstart --source DIR --labels labels.csv --label COLUMN --patient COLUMN --by age,sex
 
 The budget is a number of steps, whatever the number of photographs: this is the whole way walked once, not a model to use.
-Measured cost and result: see the table in README.md.
+Measured 2026-11-22: 9.2 min on two cores, one of them shared (AMD EPYC, jax 0.10.2, commit 101bc12), 1.4 GB; referable DR AUROC .55.
 """
 
 from __future__ import annotations
@@ -25,23 +25,21 @@ def phantom() -> PhantomConfig:
 def pretrain() -> TrainConfig:
     """A masked autoencoder of 6 blocks of width 192 at 96 px."""
     config = pretrain_mae.small_cpu(image_size=96)
-    optim = dataclasses.replace(config.optim, warmup_steps=30)
-    return dataclasses.replace(config, name='quickstart_pretrain', epochs=0.0, warmup_epochs=0.0, steps=300, optim=optim)
+    optim = dataclasses.replace(config.optim, warmup_steps=40)
+    return dataclasses.replace(config, name='quickstart_pretrain', epochs=0.0, warmup_epochs=0.0, steps=450, optim=optim)
 
 
 def adapt() -> TrainConfig:
-    """Its encoder adapted to one class label; all layers learn fast, as three minutes of pretraining leave much to learn."""
+    """Its encoder adapted to one class label."""
     config = finetune.small_cpu(image_size=96)
     return dataclasses.replace(
         config,
         name='quickstart_finetune',
-        task=dataclasses.replace(config.task, model=dataclasses.replace(config.task.model, drop_path=0.0)),
-        data=dataclasses.replace(config.data, batch_size=32, crop_scale=(0.8, 1.0)),
-        optim=dataclasses.replace(config.optim, lr=1e-3, layer_decay=0.9, warmup_steps=50),
         epochs=0.0,
         warmup_epochs=0.0,
-        steps=480,
-        eval_every=120,
+        steps=240,
+        eval_every=60,
+        optim=dataclasses.replace(config.optim, warmup_steps=30),
     )
 
 

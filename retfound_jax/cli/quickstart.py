@@ -12,7 +12,7 @@ from absl import flags
 
 from retfound_jax.cli.main import run_verb
 from retfound_jax.core.config import load_function
-from retfound_jax.core.errors import UsageError
+from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.core.files import read_json, write_json
 
 SUMMARY = 'the main job in small: ingest, pretrain, adapt, evaluate, report'
@@ -36,6 +36,7 @@ def run(values: flags.FlagValues) -> None:
     """Walks the whole way once and prints the path of the report; run again, it goes on where it stopped."""
     begun, root = time.monotonic(), Path(values.workdir).absolute()
     wanted = _Wanted.of(values, root)
+    _check(wanted, drawn=not values.source)
     _refuse_another(wanted, root)
     if not values.source:
         _stage('1/5  Photographs: none given, so our phantom draws some')
@@ -84,6 +85,23 @@ class _Wanted:
                     raise UsageError(f'--source needs --{name}; give {meaning}')
             given |= {name: str(Path(given[name]).absolute()) for name in ('source', 'labels')}
         return cls(**given, by=tuple(values.by))
+
+
+def _check(wanted: _Wanted, *, drawn: bool) -> None:
+    """Refuses before any work what would only be refused after pretraining."""
+    from retfound_jax.evals.predictions import TEXT_COLUMNS
+    from retfound_jax.evals.subgroups import parse_by
+    from retfound_jax.ingest.labels import read_table
+
+    parse_by(wanted.by, columns=TEXT_COLUMNS)
+    if drawn:
+        return
+    if not Path(wanted.source).is_dir():
+        raise UsageError(f'--source {wanted.source} is not a folder; give the folder of your photographs')
+    columns = read_table(wanted.labels).columns
+    if wanted.label not in columns:
+        listed = f'; it has {", ".join(columns)}'
+        raise UsageError(f'--labels {wanted.labels} has no column "{wanted.label}"{nearest(wanted.label, columns) or listed}')
 
 
 def _refuse_another(wanted: _Wanted, root: Path) -> None:
