@@ -7,6 +7,7 @@ import json
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import train_runs
 
@@ -44,6 +45,12 @@ def assert_same_tree(one, other):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+def everything_saved(workdir):
+    """Step 4 as Orbax reads it: parameters, averaged parameters, moments, counters."""
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore((workdir / 'checkpoints' / '4' / 'state').absolute())
+
+
 @pytest.mark.parametrize('make', [train_runs.mae, train_runs.classify])
 def test_two_steps_then_resume_to_four_equals_four_straight(tmp_path, monkeypatch, make):
     config = make(checkpoint_every=2, optim=OptimConfig(lr=1e-3, warmup_steps=1, accumulate=2, ema=0.9, clip_norm=1.0))
@@ -58,6 +65,7 @@ def test_two_steps_then_resume_to_four_equals_four_straight(tmp_path, monkeypatc
     one, other = (load_run(tmp_path / name, which='latest') for name in ('straight', 'cut'))
     assert one.step == other.step == 4
     assert_same_tree(one.params, other.params)
+    assert_same_tree(*(everything_saved(tmp_path / name) for name in ('straight', 'cut')))
     rows = [[(r['step'], r['name'], r['value']) for r in read_metrics(tmp_path / name)] for name in ('straight', 'cut')]
     assert rows[0] == rows[1]
 
