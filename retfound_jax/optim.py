@@ -18,7 +18,7 @@ import optax
 
 from retfound_jax.core.errors import UsageError
 
-EMBEDDINGS = ('patch_embed', 'cls_token', 'pos_embed')  # layer 0 of layer-wise decay
+EMBEDDINGS = ('patch_embed', 'cls_token', 'reg_token', 'pos_embed')  # layer 0 of layer-wise decay
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

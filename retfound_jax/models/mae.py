@@ -35,6 +35,13 @@ class MAEConfig:
     norm_pix_loss: bool = True  # targets are each patch less its mean, over its standard deviation
 
     @property
+    def decoder_block(self) -> layers.BlockShape:
+        """What each block of the decoder is made like."""
+        hidden = int(self.decoder_width * self.encoder.mlp_ratio)
+        epsilon = self.encoder.norm_epsilon
+        return layers.BlockShape(width=self.decoder_width, heads=self.decoder_heads, hidden=hidden, letter='M', norm_epsilon=epsilon)
+
+    @property
     def visible(self) -> int:
         """Patches the encoder sees: L (1 - mask_ratio), rounded down (the paper's code), forgiving the float's last digit."""
         return int(self.encoder.grid**2 * (1.0 - self.mask_ratio) + 1e-9)
@@ -95,12 +102,11 @@ class MAE(nnx.Module):
         _check(config)
         self.config = config
         encoder, width = config.encoder, config.decoder_width
-        self.encoder = ViT(dataclasses.replace(encoder, pool='cls'), rngs=rngs)
+        self.encoder = ViT(dataclasses.replace(encoder, pool='cls', norm_twice=False), rngs=rngs)
         self.decoder_embed = layers.Linear((encoder.width,), (width,), letters='DM', rngs=rngs)
         self.mask_token = nnx.Param(TOKEN_STD * jax.random.normal(rngs.params(), (width,), jnp.float32), letters='M')
-        block = {'width': width, 'heads': config.decoder_heads, 'hidden': int(width * encoder.mlp_ratio), 'letter': 'M'}
-        self.decoder_blocks = layers.make_blocks(config.decoder_depth, scan=encoder.scan, rngs=rngs, **block)
-        self.decoder_norm = layers.LayerNorm(width, letters='M')
+        self.decoder_blocks = layers.make_blocks(config.decoder_block, depth=config.decoder_depth, scan=encoder.scan, rngs=rngs)
+        self.decoder_norm = layers.LayerNorm(width, letters='M', epsilon=encoder.norm_epsilon)
         self.decoder_pred = layers.Linear((width,), (encoder.patch_values,), letters='MP', rngs=rngs)
 
     def __call__(self, image_BHWC: jax.Array, *, key: jax.Array | None = None, noise_BL: jax.Array | None = None) -> MAEOutput:
@@ -170,6 +176,8 @@ class MAE(nnx.Module):
 
 
 def _check(config: MAEConfig) -> None:
+    if config.encoder.registers or config.encoder.positions == 'rope':
+        raise UsageError('a masked autoencoder takes no registers and no rotary positions; set registers 0 and positions sincos or learned')
     if config.decoder_width % config.decoder_heads:
         raise UsageError(f'decoder_width {config.decoder_width} does not divide into {config.decoder_heads} heads; choose a multiple')
     if not 0 < config.visible < config.encoder.grid**2:

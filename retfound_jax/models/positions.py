@@ -1,6 +1,6 @@
-"""Positions of patches: the fixed 2-D sine-cosine table, and bicubic resampling of a table to another grid.
+"""Positions of patches: the fixed 2-D sine-cosine table, rotary angles, and bicubic resampling of a table to another grid.
 
-Letters: L patches, D width. All in numpy: tables are constants of the program, not arrays a model carries.
+Letters: L patches, D width, E head width. All in numpy: tables are constants of the program, not arrays a model carries.
 """
 
 from __future__ import annotations
@@ -35,21 +35,45 @@ def sincos_2d(width: int, *, grid: int) -> np.ndarray:
     return table
 
 
-def resample(table_LD: np.ndarray, *, grid: int) -> np.ndarray:
-    """A table [1 + g * g, D] brought to [1 + grid * grid, D]: the patches bicubically, the cls row unchanged.
+@functools.lru_cache(maxsize=32)
+def rotary_2d(head_width: int, *, grid: int, base: float = 100.0) -> np.ndarray:
+    """Sines and cosines [2, grid * grid, head_width] that turn q and k of each patch: DINOv3's axial rotary positions.
 
-    Half-pixel centres, a = -0.75, borders repeated, no antialiasing: what PyTorch calls bicubic with align_corners=False,
-    the way published encoders are brought to another image size.
+    Row and column of a patch's centre are put on a scale of -1 to 1 over the image; of the head's first half of channels a
+    quarter turns with the row, a quarter with the column, by 2 pi coordinate / base ** (i / (head_width / 4)), and the second
+    half turns likewise (Simeoni et al. 2025, arXiv 2508.10104, section 3; base as in the published weights).
+
+    Raises:
+      UsageError: the width does not divide by 4.
     """
-    old = round((len(table_LD) - 1) ** 0.5)
-    if old * old + 1 != len(table_LD):
-        raise UsageError(f'a table of {len(table_LD)} positions is not a cls token and a square grid; give one that is')
+    if head_width % 4:
+        raise UsageError(f'rotary positions need heads of a width that divides by 4, not {head_width}; choose other heads')
+    periods = base ** (np.arange(head_width // 4) / (head_width // 4))
+    centre = 2.0 * (np.arange(grid) + 0.5) / grid - 1.0
+    row, column = np.meshgrid(centre, centre, indexing='ij')
+    angles = 2.0 * np.pi * np.stack([row.ravel(), column.ravel()], axis=1)[:, :, None] / periods
+    angles = np.tile(angles.reshape(grid * grid, head_width // 2), 2)
+    table = np.stack([np.sin(angles), np.cos(angles)]).astype(np.float32)
+    table.setflags(write=False)  # shared by the cache
+    return table
+
+
+def resample(table_LD: np.ndarray, *, grid: int, prefix: int = 1, antialias: bool = False) -> np.ndarray:
+    """A table [prefix + g * g, D] brought to [prefix + grid * grid, D]: the patches bicubically, the rows before them unchanged.
+
+    Half-pixel centres and borders as PyTorch has them with align_corners=False. Without `antialias`, a = -0.75: how MAE,
+    RETFound and DINOv2 bring their encoders to another image size. With it, a = -0.5 and a kernel that widens where the grid
+    shrinks: how timm does it.
+    """
+    old = round((len(table_LD) - prefix) ** 0.5)
+    if old * old + prefix != len(table_LD):
+        raise UsageError(f'a table of {len(table_LD)} positions is not {prefix} and a square grid; give one that is')
     if old == grid:
         return np.asarray(table_LD)
-    weights = _bicubic(old, new=grid)
-    patches = np.asarray(table_LD[1:], np.float64).reshape(old, old, -1)
+    weights = _antialiased(old, new=grid) if antialias else _bicubic(old, new=grid)
+    patches = np.asarray(table_LD[prefix:], np.float64).reshape(old, old, -1)
     patches = np.einsum('yi,xj,ijd->yxd', weights, weights, patches, optimize=True)
-    return np.concatenate([table_LD[:1], patches.reshape(grid * grid, -1).astype(table_LD.dtype)])
+    return np.concatenate([table_LD[:prefix], patches.reshape(grid * grid, -1).astype(table_LD.dtype)])
 
 
 def _bicubic(old: int, *, new: int) -> np.ndarray:
@@ -64,3 +88,15 @@ def _bicubic(old: int, *, new: int) -> np.ndarray:
         far = a * (x**3 - 5 * x**2 + 8 * x - 4)
         np.add.at(weights, (np.arange(new), np.clip(first + tap, 0, old - 1)), np.where(x <= 1, near, far))
     return weights
+
+
+def _antialiased(old: int, *, new: int) -> np.ndarray:
+    """Weights [new, old] of cubic convolution with a = -0.5 and a support that grows with the shrinking, each row summing to 1."""
+    shrink = max(old / new, 1.0)
+    centre = (np.arange(new) + 0.5) * old / new
+    x = np.abs((np.arange(old) + 0.5 - centre[:, None]) / shrink)
+    a = -0.5
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return weights / weights.sum(axis=1, keepdims=True)

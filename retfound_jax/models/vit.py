@@ -29,9 +29,18 @@ class ViTConfig:
     width: int = 1024
     depth: int = 24  # [blocks]
     heads: int = 16
-    mlp_ratio: float = 4.0  # MLP width over width
-    pool: Literal['mean', 'cls'] = 'mean'  # mean of the patch tokens then fc_norm; or norm then the cls token
-    positions: Literal['sincos', 'learned'] = 'sincos'  # a fixed table; or a parameter that starts as that table
+    mlp_ratio: float = 4.0  # MLP width over width; of a SwiGLU, the width of its gated half
+    mlp: Literal['gelu', 'swiglu'] = 'gelu'
+    # What `embed` gives. mean: fc_norm of the mean patch token; cls: the normed cls token; mean_normed: mean of the normed patch tokens.
+    pool: Literal['mean', 'cls', 'mean_normed'] = 'mean'
+    norm_twice: bool = False  # fc_norm is applied to its own result once more, as RETFound's code of 2025 does (pool mean)
+    # sincos: a fixed table; learned: a parameter that starts as that table; rope: rotary, in every attention (DINOv3).
+    positions: Literal['sincos', 'learned', 'rope'] = 'sincos'
+    cls_position: bool = True  # learned positions have a row for the cls token
+    registers: int = 0  # tokens without a place, after the cls token (Darcet et al., arXiv 2309.16588)
+    layer_scale: float | None = None  # start value of LayerScale's gammas; None: no LayerScale
+    qkv_bias: bool = True
+    norm_epsilon: float = layers.EPSILON
     drop_path: float = 0.0  # rate of dropped branches at the last block, linear in depth
     compute_dtype: Literal['float32', 'bfloat16'] = 'float32'  # parameters, norms and softmax stay float32
     scan: bool = True  # one program for all blocks, parameters stacked; else unrolled
@@ -41,6 +50,24 @@ class ViTConfig:
     def grid(self) -> int:
         """Patches along one side."""
         return self.image_size // self.patch_size
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches: cls, then registers."""
+        return 1 + self.registers
+
+    @property
+    def block(self) -> layers.BlockShape:
+        """What each block is made like."""
+        return layers.BlockShape(
+            width=self.width,
+            heads=self.heads,
+            hidden=int(self.width * self.mlp_ratio),
+            mlp=self.mlp,
+            layer_scale=self.layer_scale,
+            qkv_bias=self.qkv_bias,
+            norm_epsilon=self.norm_epsilon,
+        )
 
     @property
     def patch_values(self) -> int:
@@ -74,6 +101,8 @@ def check(config: ViTConfig) -> None:
         raise UsageError(f'image_size {config.image_size} does not divide into patches of {config.patch_size} px; choose a multiple')
     if config.width % config.heads:
         raise UsageError(f'width {config.width} does not divide into {config.heads} heads; choose a multiple')
+    if config.norm_twice and config.pool != 'mean':
+        raise UsageError(f'norm_twice is of pool "mean", and pool is "{config.pool}"; set one of them otherwise')
     if config.depth < 1 or not 0.0 <= config.drop_path < 1.0:
         raise UsageError(f'depth {config.depth} must be 1 or more, and drop_path {config.drop_path} from 0 to below 1')
 
@@ -122,49 +151,102 @@ class ViT(nnx.Module):
         check(config)
         self.config = config
         self.patch_embed = PatchEmbed(config, rngs=rngs)
-        self.cls_token = nnx.Param(TOKEN_STD * jax.random.normal(rngs.params(), (config.width,), jnp.float32), letters='D')
+        self.cls_token = nnx.Param(_token(rngs, (config.width,)), letters='D')
+        if config.registers:
+            self.reg_token = nnx.Param(_token(rngs, (config.registers, config.width)), letters='RD')
         if config.positions == 'learned':
-            self.pos_embed = nnx.Param(jnp.asarray(positions.sincos_2d(config.width, grid=config.grid)), letters='LD')
-        hidden = int(config.width * config.mlp_ratio)
-        self.blocks = layers.make_blocks(config.depth, scan=config.scan, rngs=rngs, width=config.width, heads=config.heads, hidden=hidden)
+            table = positions.sincos_2d(config.width, grid=config.grid)
+            self.pos_embed = nnx.Param(jnp.asarray(table if config.cls_position else table[1:]), letters='LD')
+        self.blocks = layers.make_blocks(config.block, depth=config.depth, scan=config.scan, rngs=rngs)
+        norm = layers.LayerNorm(config.width, letters='D', epsilon=config.norm_epsilon)
         if config.pool == 'mean':
-            self.fc_norm = layers.LayerNorm(config.width, letters='D')
+            self.fc_norm = norm
         else:
-            self.norm = layers.LayerNorm(config.width, letters='D')
+            self.norm = norm
 
     def __call__(self, image_BHWC: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Tokens [B, 1 + L, D], cls first, the final norm not applied; `key` draws the dropped paths."""
+        """Tokens [B, 1 + R + L, D]: cls, registers, patches, the final norm not applied; `key` draws the dropped paths."""
         return self._encode(patchify(image_BHWC, self.config.patch_size), None, key)
 
     def encode_visible(self, image_BHWC: jax.Array, keep_BV: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Tokens [B, 1 + V, D] of the patches `keep_BV` (indices in row-major order) alone: the others are never computed."""
+        """Tokens [B, 1 + R + V, D] of the patches `keep_BV` (indices in row-major order) alone: the others are never computed."""
         return self._encode(patchify(image_BHWC, self.config.patch_size), keep_BV, key)
 
+    def tokens(self, image_BHWC: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Tokens [B, 1 + R + L, D] with the final norm applied, whichever it is."""
+        final = self.fc_norm if self.config.pool == 'mean' else self.norm
+        return final(self(image_BHWC, key=key))
+
     def embed(self, image_BHWC: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """One vector an image, [B, D]: fc_norm of the mean patch token, or the cls token of the normed tokens."""
-        tokens_BLD = self(image_BHWC, key=key)
-        if self.config.pool == 'mean':
-            return self.fc_norm(tokens_BLD[:, 1:].mean(1, dtype=jnp.promote_types(tokens_BLD.dtype, jnp.float32)))
-        return self.norm(tokens_BLD[:, 0])
+        """One vector an image, [B, D]; `config.pool` says which."""
+        config, tokens_BLD = self.config, self(image_BHWC, key=key)
+        if config.pool == 'cls':
+            return self.norm(tokens_BLD[:, 0])
+        wide = jnp.promote_types(tokens_BLD.dtype, jnp.float32)
+        if config.pool == 'mean_normed':
+            return self.norm(tokens_BLD[:, config.prefix :]).mean(1, dtype=wide)
+        embedded_BD = self.fc_norm(tokens_BLD[:, config.prefix :].mean(1, dtype=wide))
+        return self.fc_norm(embedded_BD) if config.norm_twice else embedded_BD
+
+    def attention(self, image_BHWC: jax.Array, *, layer: int = -1) -> jax.Array:
+        """Attention weights [B, N, T, T] of one block, T = 1 + R + L tokens; a row says where that token looks, and sums to 1.
+
+        Raises:
+          UsageError: there is no such layer.
+        """
+        config = self.config
+        if not -config.depth <= layer < config.depth:
+            raise UsageError(f'there is no layer {layer} among {config.depth} blocks; choose {-config.depth} to {config.depth - 1}')
+        x_BLD, rotary_2LE = self._start(patchify(image_BHWC, config.patch_size), None)
+        count = layer % config.depth
+        x_BLD, block = layers.first_blocks(self.blocks, x_BLD, count=count, scan=config.scan, rotary_2LE=rotary_2LE)
+        return block.attn.weights(block.norm1(x_BLD), rotary_2LE)
 
     def _encode(self, patches_BLP: jax.Array, keep_BV: jax.Array | None, key: jax.Array | None) -> jax.Array:
+        config = self.config
+        x_BLD, rotary_2LE = self._start(patches_BLP, keep_BV)
+        run = {'depth': config.depth, 'scan': config.scan, 'remat': config.remat, 'rotary_2LE': rotary_2LE}
+        return layers.run_blocks(self.blocks, layers.constrain(x_BLD), drop_path=config.drop_path, key=key, **run)
+
+    def _start(self, patches_BLP: jax.Array, keep_BV: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+        """The tokens that enter the first block, and the rotary angles where positions are rotary."""
+        config, dtype, grid = self.config, self.config.compute_dtype, round(patches_BLP.shape[1] ** 0.5)
+        x_BVD, place_1D = self._patches(patches_BLP, keep_BV, grid)
+        # The token stays float32 up to the broadcast: then its gradient is summed over images in float32 too.
+        prefix_RD = (self.cls_token[...] + place_1D)[None]
+        if config.registers:
+            prefix_RD = jnp.concatenate([prefix_RD, self.reg_token[...]])
+        prefix_BRD = jnp.broadcast_to(prefix_RD, (len(x_BVD), *prefix_RD.shape)).astype(dtype)
+        x_BLD = jnp.concatenate([prefix_BRD, x_BVD], axis=1)
+        if config.positions != 'rope':
+            return x_BLD, None
+        if keep_BV is not None:
+            raise UsageError('rotary positions and hidden patches are not built together; choose positions sincos or learned')
+        return x_BLD, jnp.asarray(positions.rotary_2d(config.width // config.heads, grid=grid))
+
+    def _patches(self, patches_BLP: jax.Array, keep_BV: jax.Array | None, grid: int) -> tuple[jax.Array, jax.Array]:
+        """Patch tokens [B, V, D] with their positions, and the position [D] of the cls token."""
         config, dtype = self.config, self.config.compute_dtype
-        # Table and token stay float32 up to the broadcast: then their gradients are summed over images in float32 too.
-        table_LD = self._table(round(patches_BLP.shape[1] ** 0.5))
+        if config.positions == 'rope':
+            return self.patch_embed.proj(patches_BLP.astype(dtype)), jnp.zeros((config.width,))
+        table_LD = self._table(grid)  # float32 up to the broadcast, as above
         if keep_BV is None:
             place_BVD = jnp.broadcast_to(table_LD[1:], (*patches_BLP.shape[:2], config.width))
         else:
             patches_BLP, place_BVD = take_patches(patches_BLP, keep_BV), table_LD[1:][keep_BV]
-        x_BVD = self.patch_embed.proj(patches_BLP.astype(dtype)) + place_BVD.astype(dtype)
-        cls_B1D = jnp.broadcast_to(self.cls_token[...] + table_LD[0], (len(x_BVD), 1, config.width)).astype(dtype)
-        x_BLD = jnp.concatenate([cls_B1D, x_BVD], axis=1)
-        run = {'depth': config.depth, 'scan': config.scan, 'remat': config.remat}
-        return layers.run_blocks(self.blocks, layers.constrain(x_BLD), drop_path=config.drop_path, key=key, **run)
+        return self.patch_embed.proj(patches_BLP.astype(dtype)) + place_BVD.astype(dtype), table_LD[0]
 
     def _table(self, grid: int) -> jax.Array:
-        if self.config.positions == 'sincos':
-            return jnp.asarray(positions.sincos_2d(self.config.width, grid=grid))
-        if grid != self.config.grid:
-            sizes = f'{grid * self.config.patch_size} px, but its learned positions are for {self.config.image_size} px'
+        """Positions [1 + L, D], the first row that of the cls token."""
+        config = self.config
+        if config.positions == 'sincos':
+            return jnp.asarray(positions.sincos_2d(config.width, grid=grid))
+        if grid != config.grid:
+            sizes = f'{grid * config.patch_size} px, but its learned positions are for {config.image_size} px'
             raise UsageError(f'the images are {sizes}; resize them, or load the weights into a model of that image_size')
-        return self.pos_embed[...]
+        table_LD = self.pos_embed[...]
+        return table_LD if config.cls_position else jnp.concatenate([jnp.zeros_like(table_LD[:1]), table_LD])
+
+
+def _token(rngs: nnx.Rngs, shape: tuple[int, ...]) -> jax.Array:
+    return TOKEN_STD * jax.random.normal(rngs.params(), shape, jnp.float32)

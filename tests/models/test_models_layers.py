@@ -16,7 +16,7 @@ from models_helpers import filled
 
 from retfound_jax.core.mesh import MeshConfig, ShardingRules, make_mesh, param_spec
 from retfound_jax.models.heads import Classifier
-from retfound_jax.models.layers import drop_masks, make_blocks, param_letters, stack_blocks, unstack_blocks
+from retfound_jax.models.layers import BlockShape, drop_masks, make_blocks, param_letters, stack_blocks, unstack_blocks
 from retfound_jax.models.mae import MAE, MAEConfig
 from retfound_jax.models.transfer import flat_names
 from retfound_jax.models.vit import ViT, ViTConfig, vit_config
@@ -68,7 +68,7 @@ def test_unrolled_equals_scanned(remat: str, params: nnx.State, straight: Result
 def test_unrolled_starts_at_the_same_values() -> None:
     @functools.partial(jax.jit, static_argnums=0)
     def made(scan: bool) -> Any:
-        blocks = make_blocks(2, scan=scan, rngs=nnx.Rngs(0), width=8, heads=2, hidden=8)
+        blocks = make_blocks(BlockShape(width=8, heads=2, hidden=8), depth=2, scan=scan, rngs=nnx.Rngs(0))
         return nnx.to_pure_dict(nnx.state(blocks)) if scan else {i: nnx.to_pure_dict(nnx.state(block)) for i, block in enumerate(blocks)}
 
     assert_close({'blocks': made(False)}, unstack_blocks({'blocks': made(True)}))
