@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -19,6 +20,13 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list('by', [], 'subgroups: columns, age_band, or intersections such as sex+age_band', flag_values=values)
     flags.DEFINE_enum('checkpoint', 'best', ['best', 'latest'], 'which checkpoint', flag_values=values)
     flags.DEFINE_string('threshold', 'youden', 'rule of the threshold chosen on validation: youden, or sensitivity=0.9', flag_values=values)
+    flags.DEFINE_enum(
+        'style',
+        'ours',
+        ['ours', 'retfound_v1', 'retfound_v2'],
+        "retfound_v1 and retfound_v2 also write the original's metrics file and print its lines",
+        flag_values=values,
+    )
     flags.DEFINE_integer('min_n', 20, 'patients of a subgroup below which its numbers are withheld', flag_values=values, lower_bound=1)
     flags.DEFINE_integer('replicates', 1000, 'bootstrap resamples of the patients', flag_values=values, lower_bound=1)
     flags.DEFINE_integer('seed', 0, 'of the resampling', flag_values=values, lower_bound=0)
@@ -27,6 +35,7 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
     """Predicts validation and the split, writes predictions/ and tables/, and prints the main numbers."""
     from retfound_jax.evals.evaluation import evaluate_run
+    from retfound_jax.evals.retfound_style import check_style
     from retfound_jax.evals.tables import EvalConfig
     from retfound_jax.evals.text import format_table
     from retfound_jax.evals.thresholds import parse_rule
@@ -42,6 +51,26 @@ def run(values: flags.FlagValues) -> None:
         rule=parse_rule(values.threshold),
     )
     trained = load_run(values.workdir, which=values.checkpoint)
+    if values.style != 'ours':
+        check_style(trained.task.kind, style=values.style)
     done = evaluate_run(trained, workdir=values.workdir, split=values.split, dataset=values.dataset, config=config)
     print(format_table(done.table, level='patient'))
     print(f'predictions: {done.predictions_path}\ntables: {done.table_path}')
+    if values.style != 'ours':
+        _write_style(done.predictions_path, trained=trained, values=values)
+
+
+def _write_style(path: Path, *, trained: Any, values: flags.FlagValues) -> None:
+    """The original's metrics file from the predictions just written, named by the same split or NAME-SPLIT."""
+    from retfound_jax.evals.predictions import read_predictions
+    from retfound_jax.evals.retfound_style import write_style
+
+    written = write_style(
+        read_predictions(path),
+        style=values.style,
+        workdir=values.workdir,
+        name=trained.config.name,
+        split=path.stem,
+        batch_size=trained.config.data.batch_size,
+    )
+    print(f'{written.text}\n{values.style}: {written.path}')
