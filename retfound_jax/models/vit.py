@@ -164,9 +164,14 @@ class ViT(nnx.Module):
         else:
             self.norm = norm
 
-    def __call__(self, image_BHWC: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Tokens [B, 1 + R + L, D]: cls, registers, patches, the final norm not applied; `key` draws the dropped paths."""
-        return self._encode(patchify(image_BHWC, self.config.patch_size), None, key)
+    def __call__(self, image_BHWC: jax.Array, *, key: jax.Array | None = None, blank_BL: jax.Array | None = None) -> jax.Array:
+        """Tokens [B, 1 + R + L, D]: cls, registers, patches, the final norm not applied.
+
+        Args:
+          key: draws the dropped paths.
+          blank_BL: true where a patch comes to the blocks with its position alone, its embedding zero.
+        """
+        return self._encode(patchify(image_BHWC, self.config.patch_size), None, key, blank_BL)
 
     def encode_visible(self, image_BHWC: jax.Array, keep_BV: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Tokens [B, 1 + R + V, D] of the patches `keep_BV` (indices in row-major order) alone: the others are never computed."""
@@ -202,16 +207,25 @@ class ViT(nnx.Module):
         x_BLD, block = layers.first_blocks(self.blocks, x_BLD, count=count, scan=config.scan, rotary_2LE=rotary_2LE)
         return block.attn.weights(block.norm1(x_BLD), rotary_2LE)
 
-    def _encode(self, patches_BLP: jax.Array, keep_BV: jax.Array | None, key: jax.Array | None) -> jax.Array:
+    def _encode(
+        self, patches_BLP: jax.Array, keep_BV: jax.Array | None, key: jax.Array | None, blank_BL: jax.Array | None = None
+    ) -> jax.Array:
         config = self.config
-        x_BLD, rotary_2LE = self._start(patches_BLP, keep_BV)
+        x_BLD, rotary_2LE = self._start(patches_BLP, keep_BV, blank_BL)
         run = {'depth': config.depth, 'scan': config.scan, 'remat': config.remat, 'rotary_2LE': rotary_2LE}
         return layers.run_blocks(self.blocks, layers.constrain(x_BLD), drop_path=config.drop_path, key=key, **run)
 
-    def _start(self, patches_BLP: jax.Array, keep_BV: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+    def _start(
+        self, patches_BLP: jax.Array, keep_BV: jax.Array | None, blank_BL: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
         """The tokens that enter the first block, and the rotary angles where positions are rotary."""
         config, dtype, grid = self.config, self.config.compute_dtype, round(patches_BLP.shape[1] ** 0.5)
-        x_BVD, place_1D = self._patches(patches_BLP, keep_BV, grid)
+        if keep_BV is not None:
+            patches_BLP = take_patches(patches_BLP, keep_BV)
+        x_BVD = self.patch_embed.proj(patches_BLP.astype(dtype))
+        if blank_BL is not None:
+            x_BVD = jnp.where(blank_BL[:, :, None], 0, x_BVD)
+        x_BVD, place_1D = self._place(x_BVD, keep_BV, grid)
         # The token stays float32 up to the broadcast: then its gradient is summed over images in float32 too.
         prefix_RD = (self.cls_token[...] + place_1D)[None]
         if config.registers:
@@ -224,17 +238,14 @@ class ViT(nnx.Module):
             raise UsageError('rotary positions and hidden patches are not built together; choose positions sincos or learned')
         return x_BLD, jnp.asarray(positions.rotary_2d(config.width // config.heads, grid=grid))
 
-    def _patches(self, patches_BLP: jax.Array, keep_BV: jax.Array | None, grid: int) -> tuple[jax.Array, jax.Array]:
-        """Patch tokens [B, V, D] with their positions, and the position [D] of the cls token."""
-        config, dtype = self.config, self.config.compute_dtype
-        if config.positions == 'rope':
-            return self.patch_embed.proj(patches_BLP.astype(dtype)), jnp.zeros((config.width,))
+    def _place(self, x_BVD: jax.Array, keep_BV: jax.Array | None, grid: int) -> tuple[jax.Array, jax.Array]:
+        """Patch tokens with their positions, and the position [D] of the cls token."""
+        if self.config.positions == 'rope':
+            return x_BVD, jnp.zeros((self.config.width,))
         table_LD = self._table(grid)  # float32 up to the broadcast, as above
-        if keep_BV is None:
-            place_BVD = jnp.broadcast_to(table_LD[1:], (*patches_BLP.shape[:2], config.width))
-        else:
-            patches_BLP, place_BVD = take_patches(patches_BLP, keep_BV), table_LD[1:][keep_BV]
-        return self.patch_embed.proj(patches_BLP.astype(dtype)) + place_BVD.astype(dtype), table_LD[0]
+        shape = (len(x_BVD), grid**2, self.config.width)
+        place_BVD = jnp.broadcast_to(table_LD[1:], shape) if keep_BV is None else table_LD[1:][keep_BV]
+        return x_BVD + place_BVD.astype(x_BVD.dtype), table_LD[0]
 
     def _table(self, grid: int) -> jax.Array:
         """Positions [1 + L, D], the first row that of the cls token."""
