@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections import Counter
 from typing import Any
@@ -18,7 +19,7 @@ from retfound_jax.models.layers import STACKS
 # What a target may keep of its own, and what of a source may go unused. A fixed table has no parameter, so learned
 # positions that a source lacks stay as they start, which is that table.
 MISSING = ('head.*', 'encoder.fc_norm.*', 'encoder.pos_embed')
-UNVISITED = ('head.*', 'encoder.norm.*', 'encoder.fc_norm.*', 'mask_token', 'decoder_*')
+UNVISITED = ('head.*', 'encoder.norm.*', 'encoder.fc_norm.*', 'mask_token', 'decoder_*', 'teacher.*', 'projector.*')
 
 
 def flat_names(params: Any) -> dict[str, Any]:
@@ -32,39 +33,50 @@ def path_name(path: tuple[Any, ...]) -> str:
     return '.'.join(str(part) for part in parts if part is not None)
 
 
-def load_encoder(params_target: Any, params_source: Any) -> Any:
+def load_encoder(params_target: Any, params_source: Any, *, missing: tuple[str, ...] = MISSING) -> Any:
     """`params_target` with its encoder's arrays taken from `params_source`; head and fc_norm stay the target's own.
 
     Both are trees of a model with an `encoder` (a MAE, a Classifier), scanned or unrolled. Learned positions of another
-    image size are resampled bicubically.
+    image size are resampled bicubically. Whatever else both have, such as a MAE's decoder, moves too.
+
+    Args:
+      missing: patterns of the names that the source may lack; the target keeps its own.
 
     Raises:
-      UserError: a parameter has another shape, is missing from the source, or would go unused, beyond `MISSING` and
+      UserError: a parameter has another shape, is missing from the source, or would go unused, beyond `missing` and
         `UNVISITED`; the sentence names them.
     """
     source = _as_stacks(flat_names(params_source))
     blocks = Counter(name for name, index in map(_stacked, flat_names(params_target)) if index is not None)
-    visited, missing = set(), []
+    visited, lacking = set(), []
 
     def take(path: tuple[Any, ...], target: Any) -> Any:
         name, index = _stacked(path_name(path))
         if name not in source or _matches(name, ('head.*',)):
-            missing.append(name)
+            lacking.append(name)
             return target
         visited.add(name)
         if index is not None and len(source[name]) != blocks[name]:
             raise UserError(f'{name} has {len(source[name])} blocks in the weights and {blocks[name]} in the model; choose the same depth')
         value = source[name] if index is None else source[name][index]
-        if name.endswith('pos_embed') and value.shape[0] != target.shape[0]:
-            value = jnp.asarray(positions.resample(np.asarray(value), grid=round((target.shape[0] - 1) ** 0.5)))
+        if name.endswith('pos_embed') and value.shape != target.shape:
+            value = _resampled(value, rows=len(target))
         if value.shape != target.shape:
             raise UserError(f'{name} is {value.shape} in the weights and {target.shape} in the model; choose the size of the weights')
         return value.astype(target.dtype)
 
     params = jax.tree_util.tree_map_with_path(take, params_target)
-    _refuse('lack', [name for name in dict.fromkeys(missing) if not _matches(name, MISSING)])
+    _refuse('lack', [name for name in dict.fromkeys(lacking) if not _matches(name, missing)])
     _refuse('hold unknown', [name for name in source if name not in visited and not _matches(name, UNVISITED)])
     return params
+
+
+def _resampled(table_LD: jax.Array, *, rows: int) -> jax.Array:
+    """Positions of another grid of patches, where both have or both lack a row for the cls token; else as they are."""
+    prefix, grid = len(table_LD) - math.isqrt(len(table_LD)) ** 2, math.isqrt(rows)
+    if prefix != rows - grid**2:
+        return table_LD
+    return jnp.asarray(positions.resample(np.asarray(table_LD), grid=grid, prefix=prefix))
 
 
 def _refuse(what: str, names: list[str]) -> None:
