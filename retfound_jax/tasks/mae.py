@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 from flax import nnx
 
 from retfound_jax.models.mae import MAE, MAEConfig, Pictures
+from retfound_jax.models.transfer import MISSING, flat_names, load_encoder
 from retfound_jax.tasks.base import Batch, Task
 
 # The mask of deterministic calls (validation, figures): any constant serves, as long as it never changes.
 _FIXED_MASK_SEED = 0
+_DECODER = ('mask_token', 'decoder_*')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,3 +54,8 @@ class MAETask(Task):
     def reconstruct(self, model: MAE, image_BHWC: jax.Array) -> Pictures:
         """Photograph, masked and reconstructed, in normalised colours, under the fixed mask."""
         return model.reconstruct(image_BHWC, key=jax.random.key(_FIXED_MASK_SEED))
+
+    def load_pretrained(self, params: Any, source: Any) -> Any:
+        """Encoder and decoder of a whole masked autoencoder; of anything else the encoder alone, the decoder starting afresh."""
+        whole = any(name.startswith('decoder_') for name in flat_names(source))
+        return load_encoder(params, source, missing=MISSING if whole else MISSING + _DECODER)
