@@ -45,9 +45,8 @@ def _train(config: object, values: flags.FlagValues) -> None:
 
     if not values.workdir:
         raise UsageError('--workdir is missing; name the directory the run is to be kept in')
-    done = train(
-        config, workdir=values.workdir, resume=values.resume, overwrite=values.overwrite, validation=validation_for(config.task.kind)
-    )
+    validation = validation_for(config.task.kind, best_by=config.best_by)
+    done = train(config, workdir=values.workdir, resume=values.resume, overwrite=values.overwrite, validation=validation)
     shown = ', '.join(f'{name} {value:.4f}' for name, value in done.metrics.items())
     speed = f', {done.images_per_second:.1f} images/s' if done.images_per_second else ', nothing left to do'
     print(f'{config.name}: {done.step} steps{speed}{"; validation: " + shown if shown else ""}')
@@ -58,9 +57,11 @@ def _dry_run(config: object) -> None:
     import jax
 
     from retfound_jax.data.sources import open_source
+    from retfound_jax.evals.validation import better
     from retfound_jax.train.config import align, resolve
     from retfound_jax.train.state import abstract_params, model_spec
 
+    better(config.task.kind, best_by=config.best_by)  # a metric that there is not is told here, too
     config = align(config)
     source = open_source(config.data)
     config = resolve(config, source=source)

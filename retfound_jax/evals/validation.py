@@ -1,31 +1,73 @@
 """Quick metrics for the training loop: no intervals, no subgroups, one pass.
 
-The loop takes them as an argument (`validation_for(kind)`), so train/ need not know this room.
+The loop takes them as an argument (`validation_for(kind)`), so train/ need not know this room. Which metric decides the best
+checkpoint is the kind's own (`better`) unless an experiment names another of its kind (`DECIDING`).
 
 Letters: N rows, Y label columns, S score columns.
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from retfound_jax.evals import metrics
+from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.evals import metrics, retfound_style
 from retfound_jax.train.checkpoint import Better, Validation
 
+V2_SCORE = 'retfound_v2_score'
+# The metrics of each kind that may decide, its own first; a task without labels has its loss alone.
+DECIDING = {
+    'single': ('AUROC', 'AUPRC', 'accuracy', 'cross_entropy', V2_SCORE, 'loss'),
+    'ordinal': ('AUROC', 'AUPRC', 'accuracy', 'cross_entropy', 'kappa_quadratic', 'loss'),
+    'multi': ('AUROC', 'AUPRC', 'cross_entropy', 'loss'),
+    'regress': ('MAE', 'RMSE', 'R2', 'pearson', 'loss'),
+}
+_LOWER_IS_BETTER = metrics.LOWER_IS_BETTER | {'cross_entropy'}
 _TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the log
 
 
-def validation_for(kind: str) -> Validation:
-    """What the training loop of a task of this kind is given."""
-    metric, mode = better(kind)
-    return Validation(
-        measure=lambda kind, label, score: validation_metrics(kind, label=label, score=score), better=Better(metric=metric, mode=mode)
-    )
+def validation_for(kind: str, *, best_by: str = '') -> Validation:
+    """What the training loop of a task of this kind is given; `best_by` names the deciding metric, '' is the kind's own.
+
+    Raises:
+      UsageError: the kind has no such metric; the nearest one is named.
+    """
+    metric, mode = better(kind, best_by=best_by)
+    return Validation(measure=functools.partial(_measure, with_score=metric == V2_SCORE), better=Better(metric=metric, mode=mode))
 
 
-def better(kind: str) -> tuple[str, str]:
-    """The metric that chooses the best checkpoint, and whether more ('max') or less ('min') of it is better."""
-    return {'mae': ('loss', 'min'), 'regress': ('MAE', 'min')}.get(kind, ('AUROC', 'max'))
+def better(kind: str, *, best_by: str = '') -> tuple[str, str]:
+    """The metric that chooses the best checkpoint, and whether more ('max') or less ('min') of it is better.
+
+    Raises:
+      UsageError: the kind has no such metric.
+    """
+    options = DECIDING.get(kind, ('loss',))
+    metric = best_by or options[0]
+    if metric not in options:
+        hint = nearest(metric, options) or f'; it has {", ".join(options)}'
+        raise UsageError(f"best_by is '{metric}', which is no validation metric of a task of kind '{kind}'{hint}")
+    return metric, 'min' if metric in _LOWER_IS_BETTER else 'max'
+
+
+def _measure(kind: str, label: np.ndarray, score: np.ndarray, *, with_score: bool) -> dict[str, float]:
+    """The metrics of the kind, and RETFound's score only where it decides."""
+    found = validation_metrics(kind, label=label, score=score)
+    return found | {V2_SCORE: retfound_v2_score(label, score=score, auroc=found['AUROC'])} if with_score else found
+
+
+def retfound_v2_score(label: np.ndarray, *, score: np.ndarray, auroc: float) -> float:
+    """What RETFound v2 chooses its checkpoint by: the mean of macro F1, AUROC and unweighted kappa of a 'single' task; NaN if one is.
+
+    Classes absent from the split are left out of the AUROC, where the original stops, and have an F1 of 0.
+    """
+    label_N, score_NS = _array(label)[:, 0], _array(score)
+    present_N = label_N >= 0  # False for NaN
+    predicted_N = score_NS[present_N].argmax(axis=1)
+    matrix_YY = metrics.confusion(label_N[present_N], predicted=predicted_N, classes=score_NS.shape[1])
+    return retfound_style.score(matrix_YY, auroc=auroc)
 
 
 def validation_metrics(kind: str, *, label: np.ndarray, score: np.ndarray) -> dict[str, float]:

@@ -32,6 +32,7 @@ class TrainConfig:
     checkpoint_every: int = 1000  # [steps]; the last step is always kept
     eval_split: str = 'val'
     eval_every: int = 0  # [steps]; 0: only at the end; -1: never
+    best_by: str = ''  # validation metric that decides the best checkpoint; '': AUROC, MAE or the loss, as the task has it
 
 
 # What a resumed run may change: where and when, never what is computed.

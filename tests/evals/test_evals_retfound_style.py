@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retfound_jax.cli.main import main
+from retfound_jax.core import config as config_lib
 from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.runlog import read_metrics
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.evals.predictions import Predictions, read_predictions
 from retfound_jax.evals.retfound_style import STYLES, V1_COLUMNS, V2_COLUMNS, check_style, retfound_v1, retfound_v2, write_style
+from retfound_jax.evals.validation import DECIDING, better, validation_for
+from retfound_jax.models.vit import ViTConfig
+from retfound_jax.optim import OptimConfig
+from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.train import checkpoint
+from retfound_jax.train.config import TrainConfig
+from retfound_jax.train.loop import train
 
 
 def drawn(*, classes: int, seed: int, n: int = 90, shy: bool = False) -> Predictions:
@@ -167,7 +177,7 @@ def test_an_absent_class_is_named(make) -> None:
 
 
 @pytest.mark.parametrize('kind', ['multi', 'ordinal', 'regress'])
-def test_other_tasks_are_refused(make, kind: str, tmp_path: Path) -> None:
+def test_other_tasks_have_no_style(make, kind: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"kind '{kind}': leave --style out"):
         write_style(make(kind), style='retfound_v2', workdir=tmp_path, name='x', split='test', batch_size=8)
     with pytest.raises(UsageError, match='one class an image'):
@@ -175,6 +185,11 @@ def test_other_tasks_are_refused(make, kind: str, tmp_path: Path) -> None:
 
 
 DATA = DataConfig(phantom=PhantomConfig(patients=24), image_size=32, batch_size=8, labels=('sex',))
+
+
+def tiny(**changes: Any) -> TrainConfig:
+    task = ClassifyTask(labels=('sex',), model=ViTConfig(image_size=32, patch_size=16, width=16, depth=1, heads=2))
+    return TrainConfig(name='tiny', task=task, data=DATA, optim=OptimConfig(lr=1e-2), **changes)
 
 
 def stand_in(kind: str = 'single') -> SimpleNamespace:
@@ -209,3 +224,55 @@ def test_a_wrong_kind_is_told_before_any_work(tmp_path: Path, monkeypatch: pytes
     assert "of kind 'ordinal'" in capsys.readouterr().err and not list(tmp_path.iterdir())
     assert main(['evaluate', '--workdir', str(tmp_path), '--style', 'retfound_v3']) == 2
     assert 'did you mean "retfound_v2"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('classes', [2, 3, 5])
+def test_the_score_of_validation_is_v2s(classes: int) -> None:
+    one = drawn(classes=classes, seed=classes)
+    validation = validation_for('single', best_by='retfound_v2_score')
+    found = validation.measure('single', np.r_[one.label_NY, [[np.nan]]], np.r_[one.score_NS, one.score_NS[:1]])
+    assert found['retfound_v2_score'] == pytest.approx(by_sklearn_v2(one, 16)['score'], abs=1e-12)
+    assert (validation.better.metric, validation.better.mode) == ('retfound_v2_score', 'max')
+    assert 'retfound_v2_score' not in validation_for('single').measure('single', one.label_NY, one.score_NS)
+
+
+def test_an_experiment_may_choose_the_deciding_metric() -> None:
+    assert better('single') == better('single', best_by='AUROC') == ('AUROC', 'max')
+    assert better('single', best_by='cross_entropy') == ('cross_entropy', 'min') and better('regress', best_by='R2') == ('R2', 'max')
+    assert better('regress', best_by='RMSE') == ('RMSE', 'min') and better('ordinal', best_by='kappa_quadratic')[1] == 'max'
+    for kind, found in DECIDING.items():
+        assert better(kind) == better(kind, best_by=found[0])
+    with pytest.raises(UsageError, match='best_by is \'retfound_score\', .* did you mean "retfound_v2_score"'):
+        validation_for('single', best_by='retfound_score')
+    with pytest.raises(UsageError, match="of kind 'mae'; it has loss"):
+        better('mae', best_by='AUROC')
+    with pytest.raises(UsageError, match="kind 'multi'"):
+        better('multi', best_by='retfound_v2_score')
+
+
+def test_a_run_of_before_best_by_still_loads() -> None:
+    text = json.loads(config_lib.to_json(tiny()))
+    assert text.pop('best_by') == ''
+    assert config_lib.from_dict(TrainConfig, text) == tiny()
+
+
+def test_train_refuses_an_unknown_best_by_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ['train', '--experiment', 'experiments.finetune:small_cpu', '--set', 'best_by=AUROK', '--workdir', str(tmp_path / 'run')]
+    assert main(call) == 2 and main([*call, '--dry_run']) == 2
+    assert capsys.readouterr().err.count('did you mean "AUROC"') == 2 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_from_training_to_the_originals_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny(steps=6, eval_every=2, best_by='retfound_v2_score')
+    train(config, workdir=tmp_path, validation=validation_for('single', best_by=config.best_by))
+    scores = {row['step']: row['value'] for row in read_metrics(tmp_path) if row['name'] == 'val/retfound_v2_score'}
+    run = checkpoint.load_run(tmp_path)
+    assert len(scores) == 3 and scores[run.step] == max(scores.values()) and run.config.best_by == 'retfound_v2_score'
+    words = ['evaluate', '--workdir', str(tmp_path), '--replicates', '20', '--split', 'val', '--style', 'retfound_v2']
+    assert main(words) == 0
+    row = list(csv.DictReader((tmp_path / 'metrics_val.csv').open(newline='')))[0]
+    expected = by_sklearn_v2(read_predictions(tmp_path / 'predictions' / 'val.parquet'), DATA.batch_size)
+    assert {name: float(value) for name, value in row.items()} == pytest.approx({name: expected[name] for name in V2_COLUMNS}, abs=1e-12)
+    assert expected['score'] == pytest.approx(scores[run.step], abs=1e-6)
+    assert f'Score: {expected["score"]:.4f}' in capsys.readouterr().out
