@@ -1,8 +1,10 @@
 # Sourced by launch/quickstart and launch/test: makes .venv at the project's root and installs the lock file and the package
-# into it. Quick when that is done already; an install that was interrupted is begun afresh. Sets `root` and `venv`.
+# into it (set_up), and .venv-oracle with PyTorch over it (set_up_oracle). Quick when that is done already; an install that was
+# interrupted is begun afresh. Sets `root`, `venv` and `oracle`.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$root/.venv
+oracle=$root/.venv-oracle
 unset PYTHONPATH PYTHONHOME
 export PYTHONNOUSERSITE=1
 
@@ -23,7 +25,7 @@ find_python() {
     fi
     for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
         while IFS= read -r path; do
-            case $path in "$venv"/*) continue ;; esac # an environment cannot be made from itself
+            case $path in "$venv"/* | "$oracle"/*) continue ;; esac # an environment cannot be made from itself
             if usable "$path"; then printf '%s\n' "$path"; return; fi
         done < <(type -aP "$name" || true)
     done
@@ -67,23 +69,33 @@ install() {
         || { tail -n 15 "$log" >&2; die "installing the package itself failed (above: the end of .venv/install.log)"; }
 }
 
-# True where the environment is whole, was made here, and from what is wanted now.
-ready() { [ ! -e "$begun" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(wanted)" ] && usable "$venv/bin/python"; }
+# True where the environment `folder` is whole, was made here, and from what is `wanted` now.
+ready() { [ ! -e "$begun" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$("$wanted")" ] && usable "$folder/bin/python"; }
 
 # True where the environment can be brought up to date; one that was left half installed, or was moved here, cannot.
 repairable() {
-    [ ! -e "$begun" ] && usable "$venv/bin/python" && "$venv/bin/python" -m pip --version >/dev/null 2>&1 \
+    [ ! -e "$begun" ] && usable "$folder/bin/python" && "$folder/bin/python" -m pip --version >/dev/null 2>&1 \
         && { [ ! -e "$stamp" ] || [ "$(head -n 1 "$stamp")" = "$root" ]; }
 }
 
-set_up() {
-    local stamp=$venv/.installed begun=$venv/.installing python
+# once FOLDER WANTED MAKE: calls MAKE unless the environment FOLDER holds what WANTED prints. `begun` stands while it is made.
+once() {
+    local folder=$1 wanted=$2 make=$3
+    local stamp=$folder/.installed begun=$folder/.installing
     if ready; then return; fi
     if command -v flock >/dev/null; then # two commands started together take turns
         exec 9>"$root/.launch.lock"
         flock 9
         if ready; then exec 9>&-; return; fi
     fi
+    "$make"
+    "$wanted" >"$stamp"
+    rm -f "$begun"
+    exec 9>&-
+}
+
+make_venv() {
+    local python
     if repairable; then
         say "[1/2] bringing $venv up to date"
     else
@@ -94,7 +106,48 @@ set_up() {
     rm -f "$stamp"
     : >"$begun"
     install
-    wanted >"$stamp"
-    rm -f "$begun"
-    exec 9>&-
 }
+
+set_up() { once "$venv" wanted make_venv; }
+
+# The other implementations that the oracle tests compare with. The Python is that of .venv, whose packages lie behind.
+wanted_oracle() {
+    printf '%s\n' "$root"
+    "$venv/bin/python" --version 2>&1
+    cksum <"$root/launch/requirements.lock"
+    cksum <"$root/launch/requirements-oracle.txt"
+}
+
+make_oracle() {
+    local python=$oracle/bin/python log=$oracle/install.log needs=$root/launch/requirements-oracle.txt torch
+    say "[1/2] making $oracle with $("$venv/bin/python" --version 2>&1)"
+    "$venv/bin/python" -m venv --clear "$oracle" || die "$venv/bin/python could not make $oracle (above: why)"
+    : >"$begun"
+    # A .pth file's folders come behind the environment's own packages; .venv's own .pth files are not read, hence the root.
+    printf '%s\n' "$(packages_of "$venv/bin/python")" "$root" >"$(packages_of "$python")/venv.pth"
+    torch=$(grep '^torch==' "$needs")
+    say "[2/2] installing PyTorch, timm and transformers (about 1 GB, a minute; log in .venv-oracle/install.log)"
+    : >"$log"
+    pip_oracle --constraint "$needs" "$torch" || die_without_torch "$torch"
+    pip_oracle --no-deps --requirement "$needs" || die_of_install
+    "$python" -c 'import torch' >>"$log" 2>&1 || die_of_install
+}
+
+packages_of() { "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+
+pip_oracle() { "$python" -m pip install --progress-bar off --disable-pip-version-check "$@" >>"$log" 2>&1; }
+
+die_of_install() {
+    tail -n 15 "$log" >&2
+    die "the install failed (above: the end of .venv-oracle/install.log); run the same command again"
+}
+
+die_without_torch() {
+    if grep -q "No matching distribution found for $1" "$log"; then
+        die "pip finds no build of $1 for $("$python" --version 2>&1) on this machine, and the oracle tests compare with it;" \
+            "remove .venv and .venv-oracle and name a Python that has one as PYTHON=/path/to/python"
+    fi
+    die_of_install
+}
+
+set_up_oracle() { set_up; once "$oracle" wanted_oracle make_oracle; }

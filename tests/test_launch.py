@@ -14,17 +14,26 @@ ROOT = Path(__file__).resolve().parent.parent
 # Stands in for Python and, copied into an environment, for its pip; each act is a line of $ACTS.
 PYTHON = r"""#!/usr/bin/env bash
 case "$1 $2" in
+    *sysconfig*) echo "$(dirname "$0")" ;;
+    '-c import torch') [ -z "${BROKEN_TORCH:-}" ] ;;
     -c*) [ -z "${TOO_OLD:-}" ] ;;
     --version*) echo 'Python 3.12.9' ;;
     '-m venv')
-        echo "made" >>"$ACTS"
+        case "$4" in *-oracle) echo "made-oracle" ;; *) echo "made" ;; esac >>"$ACTS"
         rm -rf "$4" && mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
     '-m pip')
         if [ "$3" = --version ]; then exit 0; fi
-        case "$*" in *--require-hashes*) echo "locked" >>"$ACTS"; echo 'Collecting a==1' ;; *) echo "package" >>"$ACTS" ;; esac
+        case "$*" in
+            *--require-hashes*) echo "locked" >>"$ACTS"; echo 'Collecting a==1' ;;
+            *--constraint*torch==*)
+                echo "torch" >>"$ACTS"
+                if [ -n "${NO_TORCH:-}" ]; then echo "ERROR: No matching distribution found for ${@: -1}"; exit 1; fi ;;
+            *--no-deps*requirements-oracle.txt*) echo "oracle" >>"$ACTS" ;;
+            *) echo "package" >>"$ACTS" ;;
+        esac
         if [ -n "${NO_NETWORK:-}" ]; then echo 'no route to host'; exit 1; fi
         printf '#!/usr/bin/env bash\necho "in $PWD: $*"\n' >"$(dirname "$0")/retfound" && chmod +x "$(dirname "$0")/retfound" ;;
-    '-m pytest') shift 2; echo "in $PWD: $*" ;;
+    '-m pytest') shift 2; echo "$0 in $PWD: $*" ;;
 esac
 """
 
@@ -153,15 +162,66 @@ def test_named_python_is_taken_or_refused(project: Project) -> None:
     assert done.returncode == 1 and 'PYTHON=/nowhere/python is no Python' in done.stderr
 
 
-def test_default_tier_leaves_slow_tests_out_and_all_does_not(project: Project) -> None:
-    assert '-m not slow' in project.call('test').stdout
-    assert '-m not slow' not in project.call('test', '--all').stdout
+@pytest.mark.parametrize(
+    ('words', 'environment', 'chosen'),
+    [
+        ((), '.venv', 'not oracle and not slow'),
+        (('--all',), '.venv', 'not oracle'),
+        (('--oracle',), '.venv-oracle', 'oracle and not slow'),
+        (('--oracle', '--all'), '.venv-oracle', 'oracle'),
+    ],
+)
+def test_a_tier_runs_what_it_says_in_its_environment(project: Project, words: tuple[str, ...], environment: str, chosen: str) -> None:
+    done = project.call('test', *words, '-k', 'name')
+    assert done.stdout.startswith(f'{project.root}/{environment}/bin/python in ') and done.stdout.endswith(f' -m {chosen} -k name\n')
 
 
 def test_tests_run_at_the_root_and_find_a_path_given_from_the_users_folder(project: Project, tmp_path: Path) -> None:
     (tmp_path / 'test_x.py').touch()
     done = project.call('test', 'test_x.py::test_y', '-k', 'name', cwd=tmp_path)
-    assert done.stdout.startswith(f'in {project.root}: ') and f' {tmp_path}/test_x.py::test_y -k name\n' in done.stdout
+    assert f'/python in {project.root}: ' in done.stdout and f' {tmp_path}/test_x.py::test_y -k name\n' in done.stdout
+
+
+def test_oracle_environment_is_made_once_over_the_other(project: Project) -> None:
+    """Its own packages come first, and what it lacks is found in .venv and at the root."""
+    assert project.call('test', '--oracle').returncode == 0
+    assert project.acts() == ['made', 'locked', 'package', 'made-oracle', 'torch', 'oracle']
+    behind = (project.root / '.venv-oracle' / 'bin' / 'venv.pth').read_text(encoding='utf-8')  # the stand-in keeps its packages in bin
+    assert behind.splitlines() == [str(project.root / '.venv' / 'bin'), str(project.root)]
+    done = project.call('test', '--oracle')
+    assert (done.returncode, done.stderr, project.acts()) == (0, '', [])
+
+
+def test_default_tier_makes_no_oracle_environment(project: Project) -> None:
+    assert project.call('test').returncode == 0
+    assert project.acts() == ['made', 'locked', 'package'] and not (project.root / '.venv-oracle').exists()
+
+
+@pytest.mark.parametrize('name', ['requirements.lock', 'requirements-oracle.txt'])
+def test_changed_pins_make_the_oracle_environment_anew(project: Project, name: str) -> None:
+    project.call('test', '--oracle')
+    project.acts()
+    with (project.root / 'launch' / name).open('a', encoding='utf-8') as file:
+        file.write('# changed\n')
+    assert project.call('test', '--oracle').returncode == 0
+    assert project.acts()[-3:] == ['made-oracle', 'torch', 'oracle']
+
+
+def test_no_build_of_torch_is_one_sentence_and_no_skip(project: Project) -> None:
+    done = project.call('test', '--oracle', NO_TORCH='1')
+    assert done.returncode == 1 and done.stdout == '' and '[2/2]' in done.stderr.splitlines()[-2]
+    assert 'pip finds no build of torch==' in done.stderr.splitlines()[-1] and 'PYTHON=' in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize('broken', ['NO_NETWORK', 'BROKEN_TORCH'])
+def test_interrupted_oracle_install_is_begun_afresh(project: Project, broken: str) -> None:
+    project.call('test')
+    project.acts()
+    done = project.call('test', '--oracle', **{broken: '1'})
+    assert done.returncode == 1 and 'the install failed' in done.stderr.splitlines()[-1]
+    project.acts()
+    assert project.call('test', '--oracle').returncode == 0
+    assert project.acts() == ['made-oracle', 'torch', 'oracle']
 
 
 @pytest.mark.parametrize('path', ['launch/quickstart', 'launch/test', '.ci/run'])
