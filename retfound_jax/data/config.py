@@ -22,7 +22,7 @@ class DataConfig:
     fraction: float = 1.0  # of the patients, chosen by a stable hash (label efficiency)
     image_size: int = 224  # [px]
     batch_size: int = 256  # [images], over all hosts
-    augment: Literal['none', 'crop_flip'] = 'crop_flip'  # random resized crop on the host, horizontal flip on the device
+    augment: Literal['none', 'crop_flip'] = 'crop_flip'  # random resized crop and horizontal flip
     crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area
     eval_crop: float | None = None  # side of the central crop; None: 0.875 at 224 px, as in RETFound, and the whole image at other sizes
     randaugment: float = 0.0  # magnitude of RandAugment (2 layers, deviation 0.5, increasing severity); 0 is off, RETFound has 9
@@ -38,6 +38,11 @@ class DataConfig:
     def central_share(self) -> float:
         """`eval_crop` with its default settled."""
         return self.eval_crop if self.eval_crop is not None else (0.875 if self.image_size == 224 else 1.0)
+
+    @property
+    def flips_on_host(self) -> bool:
+        """The flip comes before RandAugment, as in timm: a shear that keeps the left edge keeps the right one if it is mirrored after."""
+        return self.augment != 'none' and self.randaugment > 0
 
 
 def _check(config: DataConfig) -> None:

@@ -16,7 +16,7 @@ _TRIES = 10
 
 
 def prepare(image_BHWC: jax.Array, *, key: jax.Array | None, config: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """uint8 images to normalised ones; with a key also the random flip and erasing.
+    """uint8 images to normalised ones; with a key also the random flip (where the host has not made it) and erasing.
 
     Image i draws from `fold_in(key, i)`, i its place in the global batch, so the result is the same on any number of devices.
 
@@ -30,7 +30,7 @@ def prepare(image_BHWC: jax.Array, *, key: jax.Array | None, config: DataConfig,
     scale, shift = 255.0 * jnp.asarray(config.std), 255.0 * jnp.asarray(config.mean)
     if key is None:
         return ((image_BHWC.astype(jnp.float32) - shift) / scale).astype(dtype)
-    flips = config.augment != 'none'
+    flips = config.augment != 'none' and not config.flips_on_host
 
     def one(image_HWC: jax.Array, index: jax.Array) -> jax.Array:
         flip_key, erase_key = jax.random.split(jax.random.fold_in(key, index))

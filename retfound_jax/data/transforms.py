@@ -33,7 +33,7 @@ class Box:
 
 
 def train_image(data: bytes | np.ndarray, *, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Decodes, crops, resizes and augments one image: uint8 [S, S, 3]. The flip comes later, on the device.
+    """Decodes, crops, resizes and augments one image: uint8 [S, S, 3]. Without RandAugment the flip comes later, on the device.
 
     Raises:
       DecodeFailure: the image cannot be decoded.
@@ -44,6 +44,8 @@ def train_image(data: bytes | np.ndarray, *, rng: np.random.Generator, config: D
         encoded = open_image(data)
         box = random_box(rng, height=encoded.height, width=encoded.width, scale=config.crop_scale)
         image = crop_resize(encoded, box=box, size=config.image_size)
+    if config.flips_on_host and rng.random() < 0.5:
+        image = image[:, ::-1]
     if config.randaugment:
         fill = tuple(min(255, round(255 * value)) for value in config.mean)
         image = rand_augment(image, rng=rng, magnitude=config.randaugment, fill=fill)

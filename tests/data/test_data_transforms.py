@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retfound_jax.core.random import example_rng
+from retfound_jax.data import transforms
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.decode import open_image
 from retfound_jax.data.transforms import Box, crop_resize, eval_image, random_box, resize, train_image
@@ -107,6 +108,21 @@ def test_the_same_random_numbers_give_the_same_image() -> None:
     assert (first == train_image(data, rng=example_rng(0, 1, 2), config=config)).all()
     assert (first != train_image(data, rng=example_rng(0, 1, 3), config=config)).any()
     assert first.shape == (48, 48, 3) and first.dtype == np.uint8
+
+
+def test_the_flip_comes_before_randaugment_and_otherwise_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, 'rand_augment', lambda image, **_: image)
+    monkeypatch.setattr(transforms, 'random_box', lambda rng, height, width, scale: Box(top=0, left=0, height=height, width=width))
+    image = picture(1, height=48, width=48)
+
+    def flipped(**options: object) -> np.ndarray:
+        config = DataConfig(image_size=48, **options)
+        found = [train_image(image, rng=example_rng(0, 0, index), config=config) for index in range(400)]
+        assert all((one == image).all() or (one == image[:, ::-1]).all() for one in found)
+        return np.array([(one != image).any() for one in found])
+
+    assert 160 < flipped(randaugment=9.0).sum() < 240
+    assert not flipped().any() and not flipped(randaugment=9.0, augment='none').any()
 
 
 def test_without_augmentation_training_sees_the_evaluation_image() -> None:
