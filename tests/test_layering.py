@@ -29,8 +29,9 @@ TABLE = {
     'explain': ('core', 'models', 'data'),
     'federated': ('core', 'train'),
     'report': ('core',),
+    'api': ('core', 'data', 'models', 'tasks', 'train.checkpoint', 'interop', 'evals', 'ingest'),
     'cli': (ANYTHING,),
-    '__init__': (),
+    '__init__': ('api',),
     '__main__': ('cli.main',),
 }
 # room -> what it may not import from outside, directly; `NO_JAX` rooms may not load JAX by any way round either
