@@ -34,7 +34,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def kind(self) -> str:
-        """One of mae, single, multi, ordinal, regress: what a prediction file holds."""
+        """What is predicted: single, multi, ordinal or regress, or without labels mae or token."""
 
     @property
     @abc.abstractmethod
