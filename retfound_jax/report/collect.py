@@ -56,7 +56,12 @@ class TrainingRun:
     @property
     def is_pretraining(self) -> bool:
         """Whether it learned from photographs without labels."""
-        return _class_name(self.config.get('task')) == 'MAETask'
+        return self.task_class in ('MAETask', 'TokenReconstructionTask')
+
+    @property
+    def task_class(self) -> str:
+        """The name of the task's class, '' where the run recorded none."""
+        return _class_name(self.config.get('task'))
 
 
 @dataclass(frozen=True, kw_only=True)

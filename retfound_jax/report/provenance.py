@@ -24,7 +24,7 @@ _WORDS = (
         'Split',
         'Patients are divided into those the model learns from (train), those by which it is tuned (val) and those it is judged on (test).',
     ),
-    ('Pretraining', 'Learning what retinal photographs look like, without any label, by redrawing hidden parts of them.'),
+    ('Pretraining', 'Learning what retinal photographs look like, without any label, for example by redrawing hidden parts of them.'),
 )
 
 

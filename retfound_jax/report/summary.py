@@ -24,6 +24,10 @@ from retfound_jax.report.words import (
 )
 
 _NAMED = 5  # labels spelled out in a sentence
+_LEARNED = {  # without labels, by the class of the task
+    'MAETask': 'It learned to redraw hidden parts of photographs, and',
+    'TokenReconstructionTask': 'It learned to see a disturbed photograph as the model it started from sees the clean one, and',
+}
 
 LIMITS = (
     'Research use only. This is not a medical device: do not use it to diagnose, screen, triage or treat anyone. '
@@ -84,7 +88,7 @@ def _story(found: Collected) -> list[str]:
         story.append(
             'It has not been evaluated yet: run `retfound evaluate` on the run directory.'
             if found.run
-            else 'It learned to redraw hidden parts of photographs and answers no clinical question itself: there is no accuracy to report.'
+            else f'{_LEARNED.get(run.task_class if run else "", "It")} answers no clinical question: there is no accuracy to report.'
         )
         return [words for words in story if words]
     return [words for words in (*story, _how_well(found.tables), _weakest(found.tables)) if words]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -131,6 +132,15 @@ def test_a_pretraining_run_alone_gives_a_page(pretrain: Path, dataset: Path) -> 
     assert [one['id'] for one in found.all('section')] == SECTIONS
     assert 'This is a pretraining run' in found.text and 'redraw hidden parts' in found.text
     assert [one['alt'] for one in found.all('img')].count('Photograph, example 1.') == 1
+
+
+def test_token_reconstruction_is_pretraining_and_says_what_it_learned(tmp_path: Path) -> None:
+    run = report_runs.pretrain_run(tmp_path, triples=0)
+    config = json.loads((run / 'config.json').read_text())
+    config['task']['type'] = 'retfound_jax.tasks.token_reconstruction:TokenReconstructionTask'
+    (run / 'config.json').write_text(json.dumps(config))
+    text = Page(page.build(run)).text
+    assert 'This is a pretraining run' in text and 'see a disturbed photograph' in text and 'redraw hidden parts' not in text
 
 
 def test_a_run_that_has_only_begun_gives_a_page(tmp_path: Path) -> None:
