@@ -53,7 +53,7 @@ def train(
     workdir, config = Path(workdir), align(config)
     source = open_source(config.data)
     config = resolve(config, source=source)
-    better = validation.better if validation and config.task.kind != 'mae' else Better()
+    better = validation.better if validation else Better()
     prepare_workdir(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
     environment.write(workdir, devices=f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)')
     with Checkpoints(workdir, better=better) as checkpoints:
