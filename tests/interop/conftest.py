@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-NEEDS_TORCH = "pytest.importorskip('torch'"
+NEEDS_TORCH = re.compile(r"^(torch = )?pytest\.importorskip\('torch'", re.MULTILINE)
 HERE = importlib.util.find_spec('torch') is not None
 
 
@@ -17,7 +18,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     unasked = 'not oracle' in config.option.markexpr
     if HERE or not unasked or collection_path.suffix != '.py' or not collection_path.name.startswith('test_'):
         return None
-    return True if f'\n{NEEDS_TORCH}' in collection_path.read_text(encoding='utf-8') else None
+    return True if NEEDS_TORCH.search(collection_path.read_text(encoding='utf-8')) else None
 
 
 def import_torchvision() -> None:
