@@ -6,6 +6,7 @@ Letters: L patches, D width, E head width. All in numpy: tables are constants of
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -58,16 +59,17 @@ def rotary_2d(head_width: int, *, grid: int, base: float = 100.0) -> np.ndarray:
     return table
 
 
-def resample(table_LD: np.ndarray, *, grid: int, prefix: int = 1, antialias: bool = False) -> np.ndarray:
-    """A table [prefix + g * g, D] brought to [prefix + grid * grid, D]: the patches bicubically, the rows before them unchanged.
+def resample(table_LD: np.ndarray, *, grid: int, antialias: bool = False) -> np.ndarray:
+    """A table [1 + g * g, D] brought to [1 + grid * grid, D]: the patches bicubically, the cls row unchanged; likewise without that row.
 
     Half-pixel centres and borders as PyTorch has them with align_corners=False. Without `antialias`, a = -0.75: how MAE,
     RETFound and DINOv2 bring their encoders to another image size. With it, a = -0.5 and a kernel that widens where the grid
     shrinks: how timm does it.
     """
-    old = round((len(table_LD) - prefix) ** 0.5)
-    if old * old + prefix != len(table_LD):
-        raise UsageError(f'a table of {len(table_LD)} positions is not {prefix} and a square grid; give one that is')
+    old = math.isqrt(len(table_LD))
+    prefix = len(table_LD) - old * old
+    if prefix > 1 or not old:
+        raise UsageError(f'a table of {len(table_LD)} positions is not a square grid, with or without a cls token; give one that is')
     if old == grid:
         return np.asarray(table_LD)
     weights = _antialiased(old, new=grid) if antialias else _bicubic(old, new=grid)

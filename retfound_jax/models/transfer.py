@@ -76,7 +76,7 @@ def _resampled(table_LD: jax.Array, *, rows: int) -> jax.Array:
     prefix, grid = len(table_LD) - math.isqrt(len(table_LD)) ** 2, math.isqrt(rows)
     if prefix != rows - grid**2:
         return table_LD
-    return jnp.asarray(positions.resample(np.asarray(table_LD), grid=grid, prefix=prefix))
+    return jnp.asarray(positions.resample(np.asarray(table_LD), grid=grid))
 
 
 def _refuse(what: str, names: list[str]) -> None:

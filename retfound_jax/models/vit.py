@@ -62,7 +62,7 @@ class ViTConfig:
         return layers.BlockShape(
             width=self.width,
             heads=self.heads,
-            hidden=int(self.width * self.mlp_ratio),
+            hidden=round(self.width * self.mlp_ratio),
             mlp=self.mlp,
             layer_scale=self.layer_scale,
             qkv_bias=self.qkv_bias,

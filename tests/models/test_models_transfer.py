@@ -80,7 +80,7 @@ def test_learned_positions_are_resampled_and_start_as_the_table_where_missing() 
 def test_positions_without_a_row_for_the_cls_token_are_resampled_too() -> None:
     source, sizes = mae(positions='learned', cls_position=False), {'positions': 'learned', 'image_size': 48}
     moved = load_encoder(classifier(cls_position=False, **sizes), source)
-    want = resample(np.asarray(source['encoder']['pos_embed']), grid=6, prefix=0)
+    want = resample(np.asarray(source['encoder']['pos_embed']), grid=6)
     np.testing.assert_allclose(moved['encoder']['pos_embed'], want, rtol=1e-6)
     with pytest.raises(UserError, match=r'encoder.pos_embed is \(16, 8\) in the weights and \(37, 8\) in the model'):
         load_encoder(classifier(**sizes), source)
