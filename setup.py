@@ -30,6 +30,9 @@ REQUIRES = [
     'pydicom>=3.0',
     'pylibjpeg>=2.0',
     'pylibjpeg-libjpeg>=2.3',
+    # weights of other libraries
+    'safetensors>=0.5',
+    'ml_dtypes>=0.5',
     # tables, metrics, pages
     'scipy>=1.14',
     'scikit-learn>=1.6',
@@ -43,7 +46,9 @@ REQUIRES = [
 EXTRAS = {
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
-    'dev': ['chex', 'hypothesis', 'pytest>=8', 'pytest-xdist', 'ruff', 'setuptools>=77'],
+    'hub': ['huggingface_hub>=1.0'],  # weights by a name of the Hub
+    'convert': ['torch>=2.6'],  # weights saved by a PyTorch before 1.6; later ones are read without it
+    'dev': ['chex', 'huggingface_hub>=1.0', 'hypothesis', 'pytest>=8', 'pytest-xdist', 'ruff', 'setuptools>=77'],
 }
 
 

@@ -18,6 +18,8 @@ OURS = {'retfound_jax', 'experiments'}
 PYTHONS = ('3.11', '3.12', '3.13', '3.14')
 # comes with another that is declared, at a version that fits it
 BROUGHT = {'jaxlib': 'jax', 'tensorstore': 'orbax-checkpoint'}
+# comes with an extra, and is imported only where it is used
+OPTIONAL = {'huggingface_hub': 'hub', 'torch': 'convert'}
 
 
 def declared() -> dict[str, list[Requirement]]:
@@ -65,10 +67,19 @@ def test_what_is_imported_is_declared() -> None:
     undeclared = {
         f'{file} imports {name}'
         for name, file in imports()
-        if name not in OURS | sys.stdlib_module_names
+        if name not in OURS | sys.stdlib_module_names | OPTIONAL.keys()
         and not {canonicalize_name(BROUGHT.get(owner, owner)) for owner in owners.get(name, [name])} & known
     }
     assert not undeclared
+
+
+def test_what_an_extra_brings_is_declared_there_and_never_imported_at_the_top_of_a_file() -> None:
+    for name, extra in OPTIONAL.items():
+        assert canonicalize_name(name) in {canonicalize_name(requirement.name) for requirement in declared()[extra]}
+    for path in (ROOT / 'retfound_jax').rglob('*.py'):
+        for node in ast.parse(path.read_text(encoding='utf-8')).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, 'module', None) or '']
+            assert not {name.split('.')[0] for name in names} & OPTIONAL.keys(), path
 
 
 @pytest.mark.parametrize('python', PYTHONS)
