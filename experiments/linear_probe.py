@@ -1,7 +1,7 @@
 """Linear probe: the encoder stays as pretraining left it and only the head learns.
 
-    retfound train --experiment experiments.linear_probe:small_cpu --set data.path=DATASET --set task.labels=dr_grade \\
-      --set init_from=PRETRAIN_RUN --workdir RUN
+    retfound train --experiment experiments.linear_probe:retfound_v2 --set data.path=DATASET --set task.labels=dr_grade \\
+      --set init_from=WEIGHTS --workdir RUN
 
 A closed-form probe and k-NN on the same frozen features are `retfound_jax.evals.probe`.
 """
@@ -16,8 +16,20 @@ from retfound_jax.train.config import TrainConfig
 
 
 def retfound() -> TrainConfig:
-    """A probe of ViT-L/16 at 224 px without augmentation. Not yet measured here."""
+    """Our own probe of ViT-L/16 at 224 px, without augmentation. Not yet measured."""
     return _probe(finetune.retfound_v1(), name='linear_probe_retfound', lr=0.1 / 256 * 16)
+
+
+def retfound_v2() -> TrainConfig:
+    """RETFound's own probe, `--adaptation lp` of 2025: the whole fine-tuning recipe with all but the head frozen.
+
+    Source: as experiments.finetune:retfound_v2. fc_norm is frozen too, at its start, and applied twice.
+    Published: Zhou et al., arXiv 2509.03421, in figures that we could not read; no number is quoted here.
+    Unsure: nothing known. There the frozen encoder still drops paths while the head learns; here it does not.
+    Here: not yet measured.
+    """
+    config = finetune.retfound_v2()
+    return dataclasses.replace(config, name='linear_probe_retfound_v2', task=dataclasses.replace(config.task, adapt='head'))
 
 
 def small_cpu() -> TrainConfig:
