@@ -9,6 +9,7 @@ import dataclasses
 import re
 
 import jax
+import jax.numpy as jnp
 import pytest
 import recipes
 from test_experiments_golden import NAMES
@@ -87,3 +88,20 @@ def test_the_small_token_reconstruction_runs(tmp_path):
     assert isinstance(data, DataConfig)
     done = train(dataclasses.replace(config, data=data, steps=3, eval_every=0), workdir=tmp_path)
     assert done.step == 3 and done.metrics['loss'] > 0
+
+
+@pytest.mark.parametrize('name', recipes.TABLES)
+def test_loss_and_gradient_of_the_full_size_fit_together(name):
+    """Shapes alone, nothing is computed: two photographs through the model as published."""
+    task, size = made(name).task, made(name).data.image_size
+    task = dataclasses.replace(task, classes=tuple('01234')) if hasattr(task, 'classes') else task
+    spec = model_spec(task)
+    batch = {'image': jnp.zeros((2, size, size, 3)), 'labels': jnp.zeros((2, 1))}
+
+    def loss(params, key):
+        return task.loss(spec.merge(params), batch, key=key)
+
+    grads, _ = jax.eval_shape(jax.grad(loss, has_aux=True), abstract_params(spec), jax.random.key(0))
+    assert jax.tree.structure(grads) == jax.tree.structure(abstract_params(spec))
+    score = jax.eval_shape(lambda params: task.predict(spec.merge(params), batch)['score'], abstract_params(spec))
+    assert score.shape == (2, 5 if task.labels else 1)
