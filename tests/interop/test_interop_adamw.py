@@ -23,10 +23,12 @@ import timm
 import torch
 import torch_models
 from timm.optim import param_groups_layer_decay
-from torch_names import build, flatten, numbers, ours, randomise
+from torch_names import flatten, numbers, randomise, weights
 
 from retfound_jax.core.mesh import MeshConfig, ShardingRules, make_mesh
 from retfound_jax.data.config import DataConfig
+from retfound_jax.interop.build import build
+from retfound_jax.interop.timm_names import entries
 from retfound_jax.models.heads import Classifier
 from retfound_jax.models.vit import ViTConfig, vit_config
 from retfound_jax.optim import OptimConfig, layer_scales, make_optimizer
@@ -87,9 +89,10 @@ def test_rate_and_decay_of_every_parameter_are_the_published_ones(name: str) -> 
     tx = make_optimizer(optim, params=params, steps=STEPS, batch_size=8, depth=config.depth)
     rates, shrinks = moved(tx, params, at=0.0, gradient=1.0), moved(tx, params, at=1.0, gradient=0.0)
     scales = flatten(jax.tree.map(lambda s, p: np.broadcast_to(s, p.shape), layer_scales(params, depth=config.depth, decay=DECAY), params))
-    assert len(rates) == len(theirs)
+    table = {entry.theirs: entry.ours for entry in entries(config, outputs=5)}
+    assert set(table) == set(theirs) and set(table.values()) == set(rates)
     for timm_name, param in theirs.items():
-        (our_name,) = ours({timm_name: param.detach().numpy()}, config)
+        our_name = table[timm_name]
         scale, shrink = published_scale(timm_name, config.depth), published_shrink(timm_name, param)
         np.testing.assert_allclose(scales[our_name], scale, rtol=1e-6, err_msg=timm_name)
         np.testing.assert_allclose(-rates[our_name], scale, rtol=1e-6, err_msg=timm_name)
@@ -140,8 +143,8 @@ def our_losses(tensors: dict[str, np.ndarray], *, layer_decay: float = DECAY, sm
     tx = make_optimizer(config.optim, params=abstract_params(spec), steps=STEPS, batch_size=8, depth=SMALL.depth)
     shardings = state_shardings(spec, tx, mesh=mesh, rules=ShardingRules(), ema=False)
     step = make_step(config, spec=spec, tx=tx, mesh=mesh, shardings=shardings)
-    _, params = build(lambda: Classifier(SMALL, outputs=len(CLASSES), rngs=nnx.Rngs(0)), ours(tensors, SMALL))
-    state = init_state(nnx.to_pure_dict(params), tx, shardings=shardings)
+    params = nnx.to_pure_dict(nnx.state(build(weights(tensors, SMALL, outputs=len(CLASSES)))))
+    state = init_state(params, tx, shardings=shardings)
     losses = []
     for _ in range(STEPS):
         state, metrics = step(state, batch())
@@ -182,14 +185,13 @@ def test_ten_steps_of_layer_decayed_adamw_equal_pytorch() -> None:
     want = torch_losses(model)
     np.testing.assert_allclose(got, want, rtol=1e-4)
     assert want[-1] < 0.8 * want[0]  # there was something to learn
-    after = ours(numbers(model), SMALL)
-    before = ours(start, SMALL)
+    after, before = (dict(weights(tensors, SMALL, outputs=len(CLASSES)).params) for tensors in (numbers(model), start))
     for name in after:
         if name.endswith('qkv.bias'):  # a bias of the keys cannot change a softmax: its gradient is rounding, which Adam blows up
             params[name], after[name], before[name] = (np.delete(tree[name], 1, axis=0) for tree in (params, after, before))
     apart = {name: np.abs(params[name] - after[name]).max() / np.abs(after[name] - before[name]).max() for name in after}
     worst = max(apart, key=apart.get)
     print(f'losses {np.abs(np.divide(got, want) - 1).max():.1e}; weights, as a share of their way: {worst} {apart[worst]:.1e}')
-    assert apart[worst] < 1e-2
+    assert apart[worst] < 5e-3
     for other in ({'layer_decay': 0.75}, {'smoothing': 0.0}):
         assert np.abs(np.divide(our_losses(start, **other)[0], want) - 1).max() > 1e-2, other

@@ -1,9 +1,10 @@
-"""Encoders and MAE equal timm and a PyTorch implementation written from the papers, in float32 and with every parameter random."""
+"""Encoders and MAE equal timm and PyTorch code written from the papers: float32, every parameter random, read from PyTorch's files."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,10 +17,13 @@ pytest.importorskip('torch', reason='PyTorch is not here: launch/test --oracle b
 import timm
 import torch
 import torch_models
-from torch_names import as_vit, build, difference, numbers, ours, randomise
+from torch_names import as_vit, difference, file_of, numbers, randomise
 
-from retfound_jax.models.heads import Classifier
-from retfound_jax.models.mae import MAE, MAEConfig, MAEOutput, Pictures
+from retfound_jax.interop.adapt import with_norm_twice
+from retfound_jax.interop.build import build
+from retfound_jax.interop.read import read_weights
+from retfound_jax.interop.weights import Weights
+from retfound_jax.models.mae import MAEConfig, MAEOutput, Pictures
 from retfound_jax.models.transfer import path_name
 from retfound_jax.models.vit import ViTConfig, vit_config
 
@@ -61,7 +65,7 @@ CASES = {
     ),
     'DINOv2-g/14 SwiGLU, 2 blocks': Case(
         config=ViTConfig(
-            width=1536, depth=2, heads=24, image_size=56, mlp='swiglu', mlp_ratio=2.66667, positions='learned', pool='cls', **REGISTERS
+            width=1536, depth=2, heads=24, image_size=56, mlp='swiglu', mlp_ratio=4096 / 1536, positions='learned', pool='cls', **REGISTERS
         ),
         timm='vit_giant_patch14_reg4_dinov2',
         options={'img_size': 56, 'depth': 2},
@@ -116,31 +120,37 @@ def reference_outputs(case: Case, tensors: dict[str, np.ndarray], image: torch.T
     return {'tokens': model.features(image), 'logits': model(image)}
 
 
-def our_model(case: Case) -> Callable[[nnx.State, jax.Array], dict[str, jax.Array]]:
-    """Our forward pass, compiled, as a function of parameters and images."""
-    graph = nnx.graphdef(nnx.eval_shape(lambda: Classifier(case.config, outputs=OUTPUTS, rngs=nnx.Rngs(0))))
+def read(case: Case, tensors: dict[str, np.ndarray], folder: Path) -> Weights:
+    """As a user gets them, out of a file. What the file cannot say, pooling and heads, is said; the rest must be found out."""
+    pool, heads = case.config.pool, case.config.heads
+    weights = read_weights(file_of(tensors, folder), image_size=case.config.image_size, pool=pool, heads=heads)
+    weights = with_norm_twice(weights, case.config.norm_twice) if pool == 'mean' else weights
+    assert weights.config == case.config and weights.outputs == OUTPUTS
+    return weights
+
+
+def compiled(weights: Weights) -> tuple[Callable[[nnx.State, jax.Array], dict[str, jax.Array]], nnx.State]:
+    """Our forward pass as a function of parameters and images, and the parameters."""
+    graph, params = nnx.split(build(weights))
 
     @jax.jit
     def run(params: nnx.State, image: jax.Array) -> dict[str, jax.Array]:
         model = nnx.merge(graph, params)
-        tokens = model.encoder(image) if case.config.pool == 'mean' else model.encoder.tokens(image)
+        tokens = model.encoder(image) if weights.encoder.pool == 'mean' else model.encoder.tokens(image)
         return {'tokens': tokens, 'logits': model(image)}
 
-    return run
-
-
-def our_params(case: Case, tensors: dict[str, np.ndarray]) -> nnx.State:
-    return build(lambda: Classifier(case.config, outputs=OUTPUTS, rngs=nnx.Rngs(0)), ours(tensors, case.config))[1]
+    return run, params
 
 
 @pytest.mark.parametrize('name', CASES)
 @torch.no_grad()
-def test_tokens_and_logits_equal_timm_and_the_papers(name: str) -> None:
+def test_tokens_and_logits_equal_timm_and_the_papers(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     image = images(case.batch, case.config.image_size)
     model = timm_model(case)
     want, tensors = timm_outputs(case, model, torch_image(image)), numbers(model)
-    got = our_model(case)(our_params(case, tensors), image)
+    run, params = compiled(read(case, tensors, tmp_path))
+    got = run(params, image)
     papers = reference_outputs(case, tensors, torch_image(image))
     for output in ('tokens', 'logits'):
         for who, reference in (('timm', want), ('papers', papers)):
@@ -151,12 +161,11 @@ def test_tokens_and_logits_equal_timm_and_the_papers(name: str) -> None:
 
 @pytest.mark.parametrize('name', ['DINOv2-g/14 SwiGLU, 2 blocks', 'norm twice'])
 @torch.no_grad()
-def test_a_thousandth_of_any_parameter_would_be_seen(name: str) -> None:
+def test_a_thousandth_of_any_parameter_would_be_seen(name: str, tmp_path: Path) -> None:
     """The tolerance is worth something: each parameter, off by a thousandth, moves the logits by more."""
     case = CASES[name]
     image = images(1, case.config.image_size)
-    tensors = numbers(timm_model(case))
-    run, params = our_model(case), our_params(case, tensors)
+    run, params = compiled(read(case, numbers(timm_model(case)), tmp_path))
     want = run(params, image)['logits']
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         changed = jax.tree_util.tree_map_with_path(lambda at, x, path=path, leaf=leaf: 1.001 * leaf if at == path else x, params)
@@ -165,15 +174,15 @@ def test_a_thousandth_of_any_parameter_would_be_seen(name: str) -> None:
 
 @pytest.mark.parametrize('name', ['DINOv2-S/14 registers', 'DINOv3-S/16', 'mean without fc_norm'])
 @torch.no_grad()
-def test_attention_equals_the_papers(name: str) -> None:
+def test_attention_equals_the_papers(name: str, tmp_path: Path) -> None:
     """The first and the last block's softmax weights."""
     case = CASES[name]
     tensors, image = numbers(timm_model(case)), images(1, case.config.image_size)
     reference = torch_models.ViT(case.config, outputs=OUTPUTS)
     reference.load_state_dict(as_vit(tensors))
-    graph, params = build(lambda: Classifier(case.config, outputs=OUTPUTS, rngs=nnx.Rngs(0)), ours(tensors, case.config))
+    model = build(read(case, tensors, tmp_path))
     for layer in (0, -1):
-        got = nnx.merge(graph, params).encoder.attention(image, layer=layer)
+        got = model.encoder.attention(image, layer=layer)
         want = reference.attention(torch_image(image), layer % case.config.depth)
         assert difference(got, want) <= TOLERANCE, layer
 
@@ -187,7 +196,7 @@ MAES = {
 
 @pytest.mark.parametrize('name', MAES)
 @torch.no_grad()
-def test_reconstructions_equal_the_papers(name: str) -> None:
+def test_reconstructions_equal_the_papers(name: str, tmp_path: Path) -> None:
     """Loss, mask, every predicted patch, and the picture put together from them, for the same noise."""
     config = MAES[name]
     encoder = config.encoder
@@ -195,8 +204,8 @@ def test_reconstructions_equal_the_papers(name: str) -> None:
     model = torch_models.MAE(config)
     randomise(model, seed=2)
     loss, pred, mask = model(torch_image(image), torch.from_numpy(noise))
-    flat = ours(numbers(model), encoder, decoder_heads=config.decoder_heads)
-    graph, params = build(lambda: MAE(config, rngs=nnx.Rngs(0)), flat)
+    weights = read_weights(file_of(numbers(model), tmp_path))
+    graph, params = nnx.split(build(dataclasses.replace(weights, config=config)))  # a file says neither mask ratio nor kind of loss
 
     @jax.jit
     def run(params: nnx.State, image: jax.Array) -> tuple[MAEOutput, Pictures]:

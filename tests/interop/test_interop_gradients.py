@@ -11,9 +11,11 @@ pytest.importorskip('torch', reason='PyTorch is not here: launch/test --oracle b
 
 import torch
 import torch_models
-from torch_names import build, difference, flatten, ours, randomise
+from torch_names import difference, flatten, numbers, randomise, weights
 
-from retfound_jax.models.mae import MAE, MAEConfig
+from retfound_jax.interop.build import build
+from retfound_jax.interop.timm_names import from_timm
+from retfound_jax.models.mae import MAEConfig
 from retfound_jax.models.vit import vit_config
 
 pytestmark = pytest.mark.oracle
@@ -32,17 +34,16 @@ def torch_gradients(model: torch.nn.Module, image: np.ndarray, noise: np.ndarray
     [('B', True), ('B', False), pytest.param('L', True, marks=pytest.mark.slow), pytest.param('L', False, marks=pytest.mark.slow)],
 )
 def test_loss_and_every_gradient_equal_pytorch(size: str, norm_pix_loss: bool) -> None:
-    config = MAEConfig(encoder=vit_config(size), norm_pix_loss=norm_pix_loss)
+    config = MAEConfig(encoder=vit_config(size, pool='cls'), norm_pix_loss=norm_pix_loss)
     rng = np.random.default_rng(3)
     image = rng.normal(size=(2, 224, 224, 3)).astype(np.float32)
     noise = rng.uniform(size=(2, 196)).astype(np.float32)
     model = torch_models.MAE(config)
     randomise(model, seed=4)
-    tensors = {name: param.detach().numpy() for name, param in model.named_parameters()}
-    graph, params = build(lambda: MAE(config, rngs=nnx.Rngs(0)), ours(tensors, config.encoder, decoder_heads=config.decoder_heads))
+    graph, params = nnx.split(build(weights(numbers(model), config)))
     loss, gradients = jax.jit(jax.value_and_grad(lambda params: nnx.merge(graph, params)(image, noise_BL=noise).loss))(params)
     want_loss, want = torch_gradients(model, image, noise)
-    want = ours(want, config.encoder, decoder_heads=config.decoder_heads)
+    want = from_timm(want, config=config, outputs=0)
     got = flatten(gradients)
     assert set(got) == set(want)
     found = {name: difference(got[name], want[name]) for name in want}
