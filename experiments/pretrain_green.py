@@ -58,7 +58,10 @@ def retfound_green() -> TrainConfig:
 
 
 def small_cpu(*, image_size: int = 56) -> TrainConfig:
-    """Two blocks of width 32 at 56 px, 40 steps: a minute on two cores, to see it run. Not yet measured."""
+    """Two blocks of width 32 at 56 px, 40 steps, to see it run.
+
+    Measured 2026-11-22: 26 s, compilation included, on two shared CPU cores (AMD EPYC, jax 0.10.2, commit 371cd7a), 80 drawn photographs.
+    """
     encoder = vit_config(
         'Ti', width=32, depth=2, heads=2, patch_size=14, image_size=image_size, registers=4, layer_scale=0.1, pool='mean_normed', scan=False
     )
