@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
+import numpy as np
 from absl import flags
 
 from retfound_jax.core import config as config_lib
@@ -46,11 +48,24 @@ def _train(config: object, values: flags.FlagValues) -> None:
     if not values.workdir:
         raise UsageError('--workdir is missing; name the directory the run is to be kept in')
     validation = validation_for(config.task.kind, best_by=config.best_by)
-    done = train(config, workdir=values.workdir, resume=values.resume, overwrite=values.overwrite, validation=validation)
+    done = train(
+        config,
+        workdir=values.workdir,
+        resume=values.resume,
+        overwrite=values.overwrite,
+        validation=validation,
+        read_weights=_read_weights,
+    )
     shown = ', '.join(f'{name} {value:.4f}' for name, value in done.metrics.items())
     speed = f', {done.images_per_second:.1f} images/s' if done.images_per_second else ', nothing left to do'
     print(f'{config.name}: {done.step} steps{speed}{"; validation: " + shown if shown else ""}')
     print(f'run directory: {values.workdir}')
+
+
+def _read_weights(source: str, *, image_size: int) -> Mapping[str, np.ndarray]:
+    from retfound_jax.interop.read import read_weights
+
+    return read_weights(source, image_size=image_size).params
 
 
 def _dry_run(config: object) -> None:

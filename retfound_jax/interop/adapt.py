@@ -94,6 +94,15 @@ def with_norm_twice(weights: Weights, norm_twice: bool) -> Weights:
     return dataclasses.replace(weights, config=dataclasses.replace(weights.config, norm_twice=norm_twice))
 
 
+def without_cls_position(weights: Weights) -> Weights:
+    """The same network with the position of the cls token added to the token itself: timm has none where there are registers."""
+    if not weights.encoder.registers or weights.encoder.positions != 'learned' or not weights.encoder.cls_position:
+        return weights
+    table, token = weights.params['encoder.pos_embed'], weights.params['encoder.cls_token']
+    params = {**weights.params, 'encoder.pos_embed': table[1:], 'encoder.cls_token': token + table[0]}
+    return dataclasses.replace(weights, config=_with(weights.config, cls_position=False), params=params)
+
+
 def _with(config: ViTConfig | MAEConfig, **changes: Any) -> ViTConfig | MAEConfig:
     if isinstance(config, MAEConfig):
         return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, **changes))

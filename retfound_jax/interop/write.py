@@ -19,6 +19,7 @@ from retfound_jax.core import config as config_lib
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.files import write_json
 from retfound_jax.interop import hf_names, layouts, timm_names
+from retfound_jax.interop.adapt import without_cls_position
 from retfound_jax.interop.describe import OURS
 from retfound_jax.interop.files import CONFIG, PREPROCESSOR
 from retfound_jax.interop.weights import Weights
@@ -38,12 +39,11 @@ def write_weights(weights: Weights, *, out: Path | str, layout: Literal['timm', 
       UsageError: OUT exists and is not empty.
       UserError: Hugging Face's ViT cannot express these weights; the sentence says why.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f'{out} exists already; give another place, or remove it first')
+    out = check_out(out)
     if layout == 'hf':
         tensors, texts = _hf(weights)
     else:
+        weights = without_cls_position(weights)
         tensors, texts = _timm_tensors(weights), {CONFIG: _timm_config(weights)}
     partial = out.with_name(f'{out.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
@@ -54,6 +54,18 @@ def write_weights(weights: Weights, *, out: Path | str, layout: Literal['timm', 
     if out.exists():
         out.rmdir()
     partial.rename(out)
+    return out
+
+
+def check_out(out: Path | str) -> Path:
+    """The directory to make.
+
+    Raises:
+      UsageError: it exists and is not empty.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f'{out} exists already; give another place, or remove it first')
     return out
 
 

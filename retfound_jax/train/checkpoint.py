@@ -168,6 +168,11 @@ def load_run(workdir: Path | str, *, which: Which = 'best', mesh: MeshConfig | N
     return Run(workdir=workdir, config=config, step=step, params=params, spec=spec, mesh=made)
 
 
+def is_run(path: Path | str) -> bool:
+    """Whether a directory is, or began as, one of ours."""
+    return (Path(path) / CHECKPOINTS).is_dir() and (Path(path) / CONFIG).is_file()
+
+
 def read_config(workdir: Path | str) -> TrainConfig:
     """The resolved configuration of a run directory.
 

@@ -25,7 +25,7 @@ class TrainConfig:
     epochs: float = 0.0  # passes over the training rows, where `steps` is 0
     warmup_epochs: float = 0.0  # where `optim.warmup_steps` is 0
     seed: int = 0  # of initialisation, data order, masks and drop path
-    init_from: str = ''  # run directory whose encoder this run starts from
+    init_from: str = ''  # run directory, or weights of another origin (file, directory, hf:owner/name), whose encoder this run starts from
     mesh: MeshConfig = MeshConfig()
     rules: ShardingRules = ShardingRules()
     log_every: int = 10  # [steps]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,11 +20,12 @@ from retfound_jax.core.runlog import RunLog, truncate_metrics
 from retfound_jax.data.loader import Loader, eval_batches
 from retfound_jax.data.sources import Source, open_source
 from retfound_jax.optim import learning_rate, make_optimizer
-from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, load_run, prepare_workdir
+from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, is_run, load_run, prepare_workdir
 from retfound_jax.train.config import TrainConfig, align, resolve
 from retfound_jax.train.state import TrainState, abstract_params, init_params, init_state, model_spec, param_shardings, state_shardings
 from retfound_jax.train.step import make_predict, make_step
 
+ReadWeights = Callable[..., Mapping[str, Any]]  # (source, *, image_size) -> parameters by dotted name
 _Pending = tuple[int, dict[str, jax.Array], np.ndarray]  # step, its metrics still on the device, rows of its batch
 
 
@@ -44,8 +46,12 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     validation: Validation | None = None,
+    read_weights: ReadWeights | None = None,
 ) -> Outcome:
     """Trains to `config.steps`, or goes on to it from the latest checkpoint.
+
+    Args:
+      read_weights: what reads `config.init_from` where that is no run directory of ours.
 
     Raises:
       UserError: the data, the directory or a checkpoint cannot be used, or the loss became non-finite.
@@ -57,7 +63,9 @@ def train(
     prepare_workdir(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
     environment.write(workdir, devices=f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)')
     with Checkpoints(workdir, better=better) as checkpoints:
-        trainer = _Trainer(config, source=source, workdir=workdir, checkpoints=checkpoints, validation=validation)
+        trainer = _Trainer(
+            config, source=source, workdir=workdir, checkpoints=checkpoints, validation=validation, read_weights=read_weights
+        )
         return trainer.run()
 
 
@@ -65,9 +73,16 @@ class _Trainer:
     """Holds what the loop needs between steps; built for one call of `train`."""
 
     def __init__(
-        self, config: TrainConfig, *, source: Source, workdir: Path, checkpoints: Checkpoints, validation: Validation | None
+        self,
+        config: TrainConfig,
+        *,
+        source: Source,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        validation: Validation | None,
+        read_weights: ReadWeights | None,
     ) -> None:
-        self._config, self._source, self._workdir = config, source, workdir
+        self._config, self._source, self._workdir, self._read_weights = config, source, workdir, read_weights
         self._checkpoints, self._validation = checkpoints, validation
         self._mesh = make_mesh(config.mesh)
         self._spec = model_spec(config.task)
@@ -103,14 +118,20 @@ class _Trainer:
         if latest is None:
             params = init_params(self._config.task, seed=self._config.seed, shardings=params_place)
             if self._config.init_from:
-                loaded = load_run(self._config.init_from, which='latest', mesh=self._config.mesh).params
-                params = jax.device_put(self._config.task.load_pretrained(params, loaded), params_place)
+                params = jax.device_put(self._config.task.load_pretrained(params, self._pretrained()), params_place)
             return init_state(params, self._tx, shardings=self._shardings)
         shapes = jax.eval_shape(lambda p: init_state(p, self._tx, shardings=self._shardings), abstract_params(self._spec))
         like = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, self._shardings)
         state, data = self._checkpoints.restore(latest, like=like)
         self._loader.restore(data)
         return state
+
+    def _pretrained(self) -> Mapping[str, Any]:
+        """The parameters to start from: those of a run of ours, or of somebody else's weights at the size of the input."""
+        config = self._config
+        if self._read_weights is None or is_run(config.init_from):
+            return load_run(config.init_from, which='latest', mesh=config.mesh).params
+        return self._read_weights(config.init_from, image_size=config.task.image_size)
 
     def _steps(self, state: TrainState, first: int, log: RunLog) -> Outcome:
         config, rate = self._config, learning_rate(self._config.optim, steps=self._config.steps, batch_size=self._config.data.batch_size)
