@@ -39,9 +39,9 @@ def save_run(workdir: Path, task: Task, *, seed: int = 0, **data: Any) -> Path:
     config = DataConfig(**{'phantom': PhantomConfig(patients=6), 'image_size': task.image_size, 'batch_size': 4} | data)
     run = align(TrainConfig(name='tiny', task=task, data=config, optim=OptimConfig(), steps=STEP))
     prepare_workdir(run, workdir=workdir, resume=False, overwrite=False, better=Better())
-    keys = iter(jax.random.split(jax.random.key(seed), 100))
-    params = nnx.to_pure_dict(nnx.state(task.init(rngs=nnx.Rngs(seed))))
-    params = jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape), params)
+    shapes = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: task.init(rngs=nnx.Rngs(0)))))
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32), shapes)
     state = TrainState(step=jnp.asarray(STEP), params=params, opt_state={}, ema={}, halted=jnp.asarray(False))
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(state, data={}, metrics=None)

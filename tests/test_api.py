@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 import retfound_jax
+from retfound_jax.api.loading import run_weights
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.ingest.process import process
+from retfound_jax.interop.timm_names import to_timm
 from retfound_jax.models.positions import resample, sincos_2d
 from retfound_jax.train.checkpoint import load_run
 
@@ -196,9 +199,9 @@ def test_a_file_that_gives_no_picture_is_named_by_its_place_alone(single: retfou
         ('single', {'classes': ('a', 'a', 'c')}, 'not all different'),
         ('regress', {'classes': ('a',)}, 'predicts a number'),
         ('mae', {'classes': ('a',)}, 'no head'),
-        ('single', {'pool': 'cls'}, 'trained on pool "mean"'),
+        ('single', {'pool': 'cls'}, 'trained on pooling "mean", not "cls"'),
         ('single', {'pool': 'men'}, 'did you mean "mean"'),
-        ('mae', {'pool': 'cls', 'norm_twice': True}, 'norm_twice is of pool "mean"'),
+        ('mae', {'pool': 'cls', 'norm_twice': True}, 'norm_twice is for weights with an fc_norm'),
         ('single', {'batch_size': 0}, 'batch_size is 0'),
         ('single', {'batch_size': True}, 'batch_size is True'),
         ('single', {'image_size': 32.0}, 'image_size is 32.0'),
@@ -226,6 +229,43 @@ def test_equal_weights_have_one_fingerprint(runs: dict[str, Path], tmp_path: Pat
     one = retfound_jax.load(runs['single']).fingerprint
     assert one == retfound_jax.load(api_runs.save_run(tmp_path / 'again', api_runs.TASKS['single'])).fingerprint
     assert one != retfound_jax.load(api_runs.save_run(tmp_path / 'other', api_runs.TASKS['single'], seed=1)).fingerprint
+
+
+@pytest.fixture(scope='module')
+def foreign(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same weights as files of somebody else: tensors by timm's names, and no word on what the outputs mean."""
+    root, files = tmp_path_factory.mktemp('foreign'), {}
+    for kind in ('single', 'mae'):
+        files[kind] = root / f'{kind}.safetensors'
+        weights = run_weights(load_run(runs[kind]))
+        save_file(to_timm(weights.params, config=weights.config, outputs=weights.outputs), files[kind])
+    return files
+
+
+def test_weights_of_others_give_the_same_numbers_without_names(runs: dict[str, Path], foreign: dict[str, Path]) -> None:
+    images = api_runs.photographs(side=32)
+    model = retfound_jax.load(foreign['single'], heads=2)
+    assert not model.names_known and model.score_names == ('class_0', 'class_1', 'class_2') and not model.labels
+    assert model.central_share == 0.875 and model.origin['file'] == 'single.safetensors' and len(model.origin['sha256']) == 64
+    # theirs is cut as RETFound does at 224 px and below
+    resized = np.stack([np.asarray(Image.fromarray(image).resize((36, 36), Image.Resampling.BICUBIC))[2:34, 2:34] for image in images])
+    np.testing.assert_allclose(model.predict(images), retfound_jax.load(runs['single']).predict(resized), rtol=1e-4)
+    named = retfound_jax.load(foreign['single'], heads=2, classes=['a', 'b', 'c'])
+    assert named.names_known and named.classes == ('a', 'b', 'c')
+    with pytest.raises(UsageError, match='2 classes are given, and the head has 3'):
+        retfound_jax.load(foreign['single'], heads=2, classes=['a', 'b'])
+
+
+def test_a_mae_of_others_embeds_as_ours(runs: dict[str, Path], foreign: dict[str, Path]) -> None:
+    images = api_runs.photographs(side=32)
+    resized = np.stack([np.asarray(Image.fromarray(image).resize((36, 36), Image.Resampling.BICUBIC))[2:34, 2:34] for image in images])
+    model = retfound_jax.load(foreign['mae'], heads=2)
+    assert model.kind == 'mae' and model.config.pool == 'mean'
+    np.testing.assert_allclose(model.embed(images), retfound_jax.load(runs['mae']).embed(resized), rtol=1e-4, atol=1e-4)
+    with pytest.raises(UsageError, match='no head'):
+        model.predict(images)
+    with pytest.raises(UsageError, match='is no run directory'):
+        retfound_jax.load(foreign['mae'], checkpoint='latest')
 
 
 def test_weights_that_are_not_finite_give_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from retfound_jax.api.images import CROPS, Crop
 from retfound_jax.api.model import HEADED, Model
 from retfound_jax.core.errors import UsageError, UserError, nearest
-from retfound_jax.data.config import DataConfig
 from retfound_jax.ingest.work import WorkOptions
+from retfound_jax.interop.adapt import as_encoder, at_size, with_norm_twice, with_pool
+from retfound_jax.interop.read import read_weights
+from retfound_jax.interop.weights import Meaning, Preprocessing, Weights
 from retfound_jax.models import positions
-from retfound_jax.models.heads import Classifier
-from retfound_jax.models.vit import ViT, ViTConfig
-from retfound_jax.tasks.supervised import SupervisedTask
-from retfound_jax.train.checkpoint import Run, load_run
+from retfound_jax.models.layers import unstack_blocks
+from retfound_jax.models.mae import MAEConfig
+from retfound_jax.models.transfer import flat_names
+from retfound_jax.tasks.regress import RegressTask
+from retfound_jax.train.checkpoint import CHECKPOINTS, CONFIG, Run, load_run
 
 POOLS = ('mean', 'cls', 'mean_normed')
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """Weights in a network, and what is known of them."""
-
-    module: ViT | Classifier
-    kind: str
-    data: DataConfig  # preprocessing
-    task: SupervisedTask | None  # what the head means; None without a head
-    names_known: bool
-    origin: Mapping[str, Any]
+_RUN = '"retfound_jax.train.config:TrainConfig"'
 
 
 def load(
@@ -48,39 +38,91 @@ def load(
     batch_size: int = 32,
     crop: Crop = 'fov',
     size: int | None = None,
+    heads: int | None = None,
+    allow_missing: Sequence[str] = (),
+    allow_extra: Sequence[str] = (),
 ) -> Model:
-    """Loads a run directory of `retfound train`.
+    """Loads a run directory of `retfound train`, or weights of MAE, RETFound, DINOv2, DINOv3, timm or Hugging Face.
 
     Args:
-      path: of the weights.
+      path: a run directory, a .pth or .safetensors file, a directory with one, or 'hf:owner/name'. Nothing pickled in it is run.
       image_size: another input size [px]; positions are resampled.
       pool: how an encoder without a head pools its tokens: mean (through a fresh norm, as RETFound's features), cls, mean_normed.
-      norm_twice: apply fc_norm twice, as RETFound's code of 2025 does.
+      norm_twice: apply fc_norm twice, as RETFound's code of 2025 does; None: as the weights say.
       classes: names of the outputs, where the weights carry none.
       checkpoint: of a run directory.
       batch_size: most images computed at once.
       crop: of files: 'fov' cuts the field of view out as `retfound ingest` does, 'none' leaves photographs as they are.
       size: shorter side kept of a file's field of view [px]; None: 256 as in ingest, or more where the image size needs it.
+      heads: attention heads of other people's weights, where they are not 64 channels each and the file does not say.
+      allow_missing, allow_extra: tensors of other people's weights that may be absent or left over.
 
     Raises:
       UserError: the weights cannot be read. UsageError: an argument does not fit them.
     """
     _check(pool=pool, checkpoint=checkpoint, batch_size=batch_size, crop=crop, image_size=image_size, size=size)
-    path = Path(path).expanduser()
-    loaded = _from_run(load_run(path, which=checkpoint), which=checkpoint, image_size=image_size, pool=pool, norm_twice=norm_twice)
-    names, known = _names(loaded, classes)
+    weights, dtype = _read(path, checkpoint=checkpoint, heads=heads, allow_missing=allow_missing, allow_extra=allow_extra)
+    kind = weights.meaning.kind
+    weights = as_encoder(weights, pool=pool) if kind == 'mae' else with_pool(weights, pool) if pool else weights
+    weights = weights if norm_twice is None else with_norm_twice(weights, norm_twice)
+    weights = _at_size(weights, image_size) if image_size else weights
+    names, known = _names(weights, tuple(classes or ()))
+    looked_at = weights.preprocessing
+    needed = max(WorkOptions.shorter_side, int(looked_at.image_size / looked_at.crop))
     return Model(
-        loaded.module,
-        kind=loaded.kind,
-        data=loaded.data,
-        task=_renamed(loaded.task, names),
-        names=names,
-        names_known=known,
-        origin=loaded.origin,
-        batch_size=batch_size,
-        crop=crop,
-        size=size or max(WorkOptions.shorter_side, int(loaded.data.image_size / loaded.data.central_share)),
+        weights, kind=kind, names=names, names_known=known, batch_size=batch_size, crop=crop, size=size or needed, compute_dtype=dtype
     )
+
+
+def run_weights(run: Run) -> Weights:
+    """A run's parameters with what they mean; of token reconstruction the student's encoder alone.
+
+    Raises:
+      UserError: it is a run of a kind without an encoder.
+    """
+    task, data = run.task, run.config.data
+    headed = task.kind in HEADED
+    if not headed and not hasattr(getattr(task, 'model', None), 'encoder'):
+        raise UserError(f'{run.workdir} holds a run of kind "{task.kind}", which has no encoder to use; give another run directory')
+    config = task.model if headed or isinstance(task.model, MAEConfig) else task.model.encoder
+    whole = headed or isinstance(config, MAEConfig)
+    params = run.params if whole else {'encoder': run.params['encoder']}
+    if isinstance(config, MAEConfig):
+        config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, pool='cls', norm_twice=False))
+    scale = {'target_mean': task.target_mean, 'target_std': task.target_std} if isinstance(task, RegressTask) else {}
+    kind = task.kind if whole else 'encoder'
+    return Weights(
+        config=config,
+        params={name: np.asarray(leaf) for name, leaf in flat_names(unstack_blocks(params)).items()},
+        meaning=Meaning(kind=kind, labels=task.labels, classes=task.class_names, **scale),
+        preprocessing=Preprocessing(image_size=data.image_size, mean=data.mean, std=data.std, crop=data.central_share),
+        origin={'layout': 'run', 'run': str(run.workdir), 'experiment': run.config.name, 'step': run.step},
+    )
+
+
+def _read(path: str | Path, *, checkpoint: Literal['best', 'latest'], **foreign: Any) -> tuple[Weights, str]:
+    """The weights, and what they compute in: a run as it was trained, others in float32."""
+    folder = Path(path).expanduser()
+    if (folder / CHECKPOINTS).is_dir() or _is_config_of_run(folder / CONFIG):
+        weights = run_weights(load_run(folder, which=checkpoint))
+        return dataclasses.replace(weights, origin={**weights.origin, 'checkpoint': checkpoint}), weights.encoder.compute_dtype
+    if checkpoint != 'best':
+        raise UsageError(f'checkpoint is "{checkpoint}", and {path} is no run directory; leave checkpoint out')
+    return read_weights(path if str(path).startswith('hf:') else folder, **foreign), 'float32'
+
+
+def _is_config_of_run(path: Path) -> bool:
+    return path.is_file() and _RUN.encode() in path.read_bytes()[:4096]
+
+
+def _at_size(weights: Weights, image_size: int) -> Weights:
+    """As `interop.adapt.at_size`, but a fixed table of a run is resampled too: another grid's own table would number its places anew."""
+    encoder = weights.encoder
+    if encoder.positions == 'sincos' and image_size != encoder.image_size:
+        table = positions.sincos_2d(encoder.width, grid=encoder.grid)
+        config = dataclasses.replace(encoder, positions='learned', cls_position=True)
+        weights = dataclasses.replace(weights, config=config, params={**weights.params, 'encoder.pos_embed': table})
+    return at_size(weights, image_size)
 
 
 def _check(**given: Any) -> None:
@@ -94,93 +136,29 @@ def _check(**given: Any) -> None:
             raise UsageError(f'{name} is {value!r} and must be a whole number of at least {least}')
 
 
-def _from_run(run: Run, *, which: str, image_size: int | None, pool: str | None, norm_twice: bool | None) -> Loaded:
-    task, headed = run.task, run.task.kind in HEADED
-    if not headed and run.task.kind != 'mae':
-        raise UserError(f'{run.workdir} holds a run of kind "{run.task.kind}", which this version cannot use; give another run directory')
-    config = task.model if headed else dataclasses.replace(task.model.encoder, pool='cls', norm_twice=False)
-    params = dict(run.params)
-    encoder, config = _resized(dict(params['encoder']), config, image_size)
-    encoder, config = _pooled(encoder, config, pool=pool, headed=headed)
-    if norm_twice is not None:
-        config = dataclasses.replace(config, norm_twice=norm_twice)
-    module = _fill(Classifier, {'encoder': encoder, 'head': params['head']}, config, outputs=task.outputs) if headed else _fill(
-        ViT, encoder, config
-    )
-    origin = {'format': 'run directory of retfound-jax', 'weights': str(run.workdir), 'experiment': run.config.name, 'step': run.step}
-    return Loaded(
-        module=module,
-        kind=task.kind,
-        data=dataclasses.replace(run.config.data, image_size=config.image_size),
-        task=dataclasses.replace(task, model=config) if headed else None,
-        names_known=True,
-        origin={**origin, 'checkpoint': which},
-    )
-
-
-def _resized(encoder: dict[str, Any], config: ViTConfig, image_size: int | None) -> tuple[dict[str, Any], ViTConfig]:
-    """Positions for another grid, resampled as MAE and RETFound do; a fixed table becomes a parameter: no formula gives the new one."""
-    if image_size in (None, config.image_size):
-        return encoder, config
-    changed = dataclasses.replace(config, image_size=image_size)
-    if image_size % config.patch_size:
-        raise UsageError(f'image_size {image_size} does not divide into patches of {config.patch_size} px; choose a multiple')
-    if config.positions == 'rope':
-        return encoder, changed
-    fixed = config.positions == 'sincos'
-    table = positions.sincos_2d(config.width, grid=config.grid) if fixed else np.asarray(encoder['pos_embed'])
-    prefix = 1 if fixed or config.cls_position else 0
-    encoder['pos_embed'] = jnp.asarray(positions.resample(table, grid=changed.grid, prefix=prefix))
-    return encoder, dataclasses.replace(changed, positions='learned', cls_position=bool(prefix))
-
-
-def _pooled(encoder: dict[str, Any], config: ViTConfig, *, pool: str | None, headed: bool) -> tuple[dict[str, Any], ViTConfig]:
-    """The pooling asked for; where an encoder has no norm of that name, a fresh one, as RETFound's features have."""
-    wanted = pool or (config.pool if headed else 'mean')
-    if wanted == config.pool:
-        return encoder, config
-    if headed:
-        raise UsageError(f'the head was trained on pool "{config.pool}", and pool is "{wanted}"; leave pool out')
-    if wanted == 'mean':
-        del encoder['norm']
-        encoder['fc_norm'] = {'scale': jnp.ones((config.width,)), 'bias': jnp.zeros((config.width,))}
-    return encoder, dataclasses.replace(config, pool=wanted)
-
-
-def _fill(make: type[nnx.Module], params: Mapping[str, Any], config: ViTConfig, **sizes: int) -> nnx.Module:
-    """A network around parameters that are there."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: make(config, **sizes, rngs=nnx.Rngs(0))))
-    nnx.replace_by_pure_dict(state, dict(params))
-    return nnx.merge(graph, state)
-
-
-def _names(loaded: Loaded, given: Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+def _names(weights: Weights, given: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
     """What each score is the score of, and whether that is known.
 
     Raises:
       UsageError: names are given that do not fit the head, or where it has its own.
     """
-    task = loaded.task
-    if task is None:
+    meaning = weights.meaning
+    if not weights.outputs:
         if given:
             raise UsageError('classes are given, and the weights have no head to name the outputs of; leave classes out')
         return (), True
-    own = task.class_names or task.labels
+    own = meaning.classes if meaning.kind in ('single', 'ordinal') else meaning.labels
+    if meaning.kind == 'regress':
+        if given:
+            raise UsageError('classes are given, and the head predicts a number; leave classes out')
+        return own or ('value',), bool(own)
+    count = weights.outputs + (meaning.kind == 'ordinal')
     if not given:
-        return own, loaded.names_known
-    given = tuple(given)
-    if task.kind == 'regress':
-        raise UsageError(f'classes are given, and the head predicts a number ("{own[0]}"); leave classes out')
-    if len(given) != len(own):
-        raise UsageError(f'{len(given)} classes are given, and the head has {len(own)}; give {len(own)} names in the order of training')
-    if len(set(given)) < len(given) or not all(given):
+        return (own, True) if own else (tuple(f'class_{place}' for place in range(count)), False)
+    if len(given) != count:
+        raise UsageError(f'{len(given)} classes are given, and the head has {count}; give {count} names in the order of training')
+    if len(set(given)) < count or not all(given):
         raise UsageError(f'the classes {", ".join(given)} are not all different and not empty; give each output a name of its own')
-    if loaded.names_known and given != own:
+    if own and given != own:
         raise UsageError(f'classes are given, and the weights carry their own: {", ".join(own)}; leave classes out')
     return given, True
-
-
-def _renamed(task: SupervisedTask | None, names: tuple[str, ...]) -> SupervisedTask | None:
-    if task is None or task.kind == 'regress':
-        return task
-    return dataclasses.replace(task, labels=names) if task.kind == 'multi' else dataclasses.replace(task, classes=names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -22,7 +22,8 @@ from retfound_jax.data.config import DataConfig
 from retfound_jax.data.decode import DecodeFailure
 from retfound_jax.data.device import prepare
 from retfound_jax.data.transforms import eval_image
-from retfound_jax.models.heads import Classifier
+from retfound_jax.interop.build import build
+from retfound_jax.interop.weights import Meaning, Weights
 from retfound_jax.models.vit import ViT, ViTConfig
 from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.tasks.regress import RegressTask
@@ -42,27 +43,31 @@ class Model:
 
     def __init__(
         self,
-        module: ViT | Classifier,
+        weights: Weights,
         *,
         kind: str,
-        data: DataConfig,
-        task: SupervisedTask | None = None,
-        names: tuple[str, ...] = (),
-        names_known: bool = True,
-        origin: Mapping[str, Any],
+        names: tuple[str, ...],
+        names_known: bool,
         batch_size: int,
         crop: Crop,
         size: int,
+        compute_dtype: str = 'float32',
     ) -> None:
+        meaning, seen = weights.meaning, weights.preprocessing
+        module = build(weights, scan=weights.encoder.scan, compute_dtype=compute_dtype)
         self._graph, params = nnx.split(module)
         self._mesh = make_mesh(MeshConfig())
         self._params = jax.device_put(params, replicated(self._mesh))
-        self._config, self._data, self._task = _encoder(module).config, data, task
+        self._config = _encoder(module).config
+        self._data = DataConfig(image_size=seen.image_size, mean=seen.mean, std=seen.std, eval_crop=seen.crop, augment='none')
+        self._task = _task(meaning, config=self._config, names=names) if weights.outputs else None
         self._programs: dict[Any, Callable[..., jax.Array]] = {}
         self.kind = kind  # encoder, mae, or what the head says: single, multi, ordinal, regress
+        self.labels = names if kind == 'multi' else meaning.labels  # columns the head was trained on; empty where the weights do not say
+        self.classes = names if kind in ('single', 'ordinal') else ()  # in the order of the scores
         self.score_names = names  # what each column of `predict` is the score of
         self.names_known = names_known  # False: the weights do not say what their outputs mean, and the names are class_0, class_1, ...
-        self.origin = dict(origin)  # where the weights come from
+        self.origin = dict(weights.origin)  # where the weights come from
         self.batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
         self.crop, self.size = crop, size  # how files are read: see `api.images.read_pictures`
 
@@ -70,16 +75,6 @@ class Model:
     def config(self) -> ViTConfig:
         """The shape of the encoder."""
         return self._config
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Label columns the head was trained on; empty where the weights do not say."""
-        return self._task.labels if self._task and self.names_known else ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names of a single or ordinal label, in the order of the scores; empty otherwise."""
-        return self._task.class_names if self._task else ()
 
     @property
     def image_size(self) -> int:
@@ -218,13 +213,13 @@ def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def task_of(
-    kind: str, *, config: ViTConfig, labels: tuple[str, ...], classes: tuple[str, ...], mean: float = 0.0, std: float = 1.0
-) -> SupervisedTask:
+def _task(meaning: Meaning, *, config: ViTConfig, names: tuple[str, ...]) -> SupervisedTask:
     """The task whose `predict` turns a head's outputs into scores."""
-    if kind == 'regress':
-        return RegressTask(model=config, labels=labels, target_mean=mean, target_std=std)
-    return ClassifyTask(model=config, labels=labels, mode=kind, classes=classes)
+    if meaning.kind == 'regress':
+        return RegressTask(model=config, labels=names, target_mean=meaning.target_mean, target_std=meaning.target_std)
+    if meaning.kind == 'multi':
+        return ClassifyTask(model=config, labels=names, mode='multi')
+    return ClassifyTask(model=config, labels=meaning.labels or ('class',), mode=meaning.kind, classes=names)
 
 
 def _encoder(module: nnx.Module) -> ViT:

@@ -146,7 +146,7 @@ def _one_by_one(chunk: Chunk, *, options: WorkOptions, process: Process) -> None
             _check_alive(pool)
             try:
                 while left:
-                    outcomes.append(pool.submit(_outcome, chunk.root, left[0], options, process).result())
+                    outcomes.append(pool.submit(outcome, chunk.root, left[0], options, process).result())
                     left.popleft()
                     tries = 0
             except BrokenProcessPool:
@@ -167,10 +167,11 @@ def _check_alive(pool: futures.ProcessPoolExecutor) -> None:
 
 
 def _make(chunk: Chunk, options: WorkOptions, process: Process) -> None:
-    _write(chunk, [_outcome(chunk.root, file, options, process) for file in chunk.files])
+    _write(chunk, [outcome(chunk.root, file, options, process) for file in chunk.files])
 
 
-def _outcome(root: str, file: str, options: WorkOptions, process: Process) -> Outcome:
+def outcome(root: str, file: str, options: WorkOptions, process: Process) -> Outcome:
+    """What became of one file: its pictures, or the reason why there are none; no file can stop the others."""
     try:
         return file, process(Path(root, file), **dataclasses.asdict(options)), None
     except ReadError as error:
