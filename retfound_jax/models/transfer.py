@@ -34,10 +34,11 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def load_encoder(params_target: Any, params_source: Any, *, missing: tuple[str, ...] = MISSING) -> Any:
-    """`params_target` with its encoder's arrays taken from `params_source`; head and fc_norm stay the target's own.
+    """`params_target` with its encoder's arrays taken from `params_source`; the head stays the target's own.
 
     Both are trees of a model with an `encoder` (a MAE, a Classifier), scanned or unrolled. Learned positions of another
-    image size are resampled bicubically. Whatever else both have, such as a MAE's decoder, moves too.
+    image size are resampled bicubically; those that are the sine-cosine table may go to a model with that table fixed.
+    Whatever else both have, such as a MAE's decoder, moves too.
 
     Args:
       missing: patterns of the names that the source may lack; the target keeps its own.
@@ -67,8 +68,15 @@ def load_encoder(params_target: Any, params_source: Any, *, missing: tuple[str, 
 
     params = jax.tree_util.tree_map_with_path(take, params_target)
     _refuse('lack', [name for name in dict.fromkeys(lacking) if not _matches(name, missing)])
-    _refuse('hold unknown', [name for name in source if name not in visited and not _matches(name, UNVISITED)])
+    unknown = [name for name in source if name not in visited and not _matches(name, UNVISITED)]
+    _refuse('hold unknown', [name for name in unknown if not (name == 'encoder.pos_embed' and _is_sincos(source[name]))])
     return params
+
+
+def _is_sincos(table_LD: jax.Array) -> bool:
+    """Whether learned positions are, to the last digits, what a fixed table has."""
+    table = positions.sincos_2d(table_LD.shape[1], grid=math.isqrt(len(table_LD)))
+    return table.shape == table_LD.shape and bool(np.allclose(table_LD, table, atol=1e-5))
 
 
 def _resampled(table_LD: jax.Array, *, rows: int) -> jax.Array:

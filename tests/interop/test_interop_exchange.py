@@ -74,7 +74,7 @@ def test_a_masked_autoencoder_of_pytorch_comes_back_in_the_same_bytes(tmp_path: 
     config = MAEConfig(encoder=encoder, decoder_width=64, decoder_depth=2)
     model = MAE(config)
     randomise(model, seed=2)
-    args = argparse.Namespace(model='mae_vit_large_patch16', output_dir=tmp_path, device=torch.device('cpu'), seeds=[0, 1], score=np.float64(3))
+    args = argparse.Namespace(model='mae', output_dir=tmp_path, device=torch.device('cpu'), seeds=[0, 1], score=np.float64(3))
     optimizer = torch.optim.AdamW(model.parameters()).state_dict()
     torch.save({'model': model.state_dict(), 'optimizer': optimizer, 'args': args, 'scaler': {}}, tmp_path / 'x.pth')
     weights = read_weights(tmp_path / 'x.pth')

@@ -118,3 +118,12 @@ def test_missing_and_unknown_tensors_are_named() -> None:
     source['encoder']['rope'] = jnp.zeros(3)
     with pytest.raises(UserError, match='hold unknown encoder.rope'):
         load_encoder(classifier(), source)
+
+
+def test_positions_that_are_the_fixed_table_go_to_a_model_that_has_it() -> None:
+    source = mae(positions='learned')
+    source['encoder']['pos_embed'] = jnp.asarray(sincos_2d(8, grid=4))
+    assert 'encoder.pos_embed' not in flat_names(load_encoder(mae(), source))
+    source['encoder']['pos_embed'] = source['encoder']['pos_embed'].at[3, 3].add(0.01)
+    with pytest.raises(UserError, match='hold unknown encoder.pos_embed'):
+        load_encoder(mae(), source)
