@@ -16,7 +16,6 @@ from retfound_jax.ingest.work import WorkOptions
 from retfound_jax.interop.adapt import as_encoder, at_size, with_norm_twice, with_pool
 from retfound_jax.interop.read import read_weights
 from retfound_jax.interop.weights import Meaning, Preprocessing, Weights
-from retfound_jax.models import positions
 from retfound_jax.models.layers import unstack_blocks
 from retfound_jax.models.mae import MAEConfig
 from retfound_jax.models.transfer import flat_names
@@ -61,11 +60,11 @@ def load(
       UserError: the weights cannot be read. UsageError: an argument does not fit them.
     """
     _check(pool=pool, checkpoint=checkpoint, batch_size=batch_size, crop=crop, image_size=image_size, size=size)
-    weights, dtype = _read(path, checkpoint=checkpoint, heads=heads, allow_missing=allow_missing, allow_extra=allow_extra)
+    weights, dtype = read(path, checkpoint=checkpoint, heads=heads, allow_missing=allow_missing, allow_extra=allow_extra)
     kind = weights.meaning.kind
     weights = as_encoder(weights, pool=pool) if kind == 'mae' else with_pool(weights, pool) if pool else weights
     weights = weights if norm_twice is None else with_norm_twice(weights, norm_twice)
-    weights = _at_size(weights, image_size) if image_size else weights
+    weights = at_size(weights, image_size) if image_size else weights
     names, known = _names(weights, tuple(classes or ()))
     looked_at = weights.preprocessing
     needed = max(WorkOptions.shorter_side, int(looked_at.image_size / looked_at.crop))
@@ -100,29 +99,29 @@ def run_weights(run: Run) -> Weights:
     )
 
 
-def _read(path: str | Path, *, checkpoint: Literal['best', 'latest'], **foreign: Any) -> tuple[Weights, str]:
-    """The weights, and what they compute in: a run as it was trained, others in float32."""
+def read(path: str | Path, *, checkpoint: Literal['best', 'latest'] = 'best', **foreign: Any) -> tuple[Weights, str]:
+    """Weights of any origin, and what they compute in: a run as it was trained, others in float32.
+
+    Args:
+      foreign: arguments of `interop.read.read_weights`; empty ones are as if not given.
+
+    Raises:
+      UserError: they cannot be read. UsageError: an argument does not fit them.
+    """
     folder = Path(path).expanduser()
+    given = {name: value for name, value in foreign.items() if value}
     if (folder / CHECKPOINTS).is_dir() or _is_config_of_run(folder / CONFIG):
+        if given:
+            raise UsageError(f'{", ".join(given)} is for weights of another origin, and {path} is a run directory; leave it out')
         weights = run_weights(load_run(folder, which=checkpoint))
         return dataclasses.replace(weights, origin={**weights.origin, 'checkpoint': checkpoint}), weights.encoder.compute_dtype
     if checkpoint != 'best':
         raise UsageError(f'checkpoint is "{checkpoint}", and {path} is no run directory; leave checkpoint out')
-    return read_weights(path if str(path).startswith('hf:') else folder, **foreign), 'float32'
+    return read_weights(path if str(path).startswith('hf:') else folder, **given), 'float32'
 
 
 def _is_config_of_run(path: Path) -> bool:
     return path.is_file() and _RUN.encode() in path.read_bytes()[:4096]
-
-
-def _at_size(weights: Weights, image_size: int) -> Weights:
-    """As `interop.adapt.at_size`, but a fixed table of a run is resampled too: another grid's own table would number its places anew."""
-    encoder = weights.encoder
-    if encoder.positions == 'sincos' and image_size != encoder.image_size:
-        table = positions.sincos_2d(encoder.width, grid=encoder.grid)
-        config = dataclasses.replace(encoder, positions='learned', cls_position=True)
-        weights = dataclasses.replace(weights, config=config, params={**weights.params, 'encoder.pos_embed': table})
-    return at_size(weights, image_size)
 
 
 def _check(**given: Any) -> None:
