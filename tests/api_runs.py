@@ -24,6 +24,7 @@ from retfound_jax.train.config import TrainConfig, align
 from retfound_jax.train.state import TrainState
 
 ENCODER = ViTConfig(image_size=32, patch_size=8, width=16, depth=2, heads=2)
+ROOT = Path(__file__).resolve().parent.parent
 STEP = 7
 TASKS: dict[str, Task] = {
     'single': ClassifyTask(model=ENCODER, labels=('grade',), classes=('none', 'mild', 'severe')),

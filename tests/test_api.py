@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -275,3 +276,21 @@ def test_weights_that_are_not_finite_give_no_numbers(tmp_path: Path, monkeypatch
     model._params = jax.tree.map(lambda leaf: leaf * np.nan, model._params)
     with pytest.raises(UserError, match='not finite'):
         model.embed(GOOD)
+
+
+def _examples() -> list[str]:
+    """The Python blocks of README that load a model."""
+    blocks = re.findall(r'^```python\n(.*?)^```', (api_runs.ROOT / 'README.md').read_text('utf-8'), re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if 'retfound_jax.load' in block]
+
+
+@pytest.mark.parametrize('code', _examples())
+def test_the_example_of_the_readme_runs(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    for place in range(3):
+        path = tmp_path / 'photographs' / 'images' / f'{place}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), api_runs.photographs(1, side=64, seed=place)[0])
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs' / 'finetune').symlink_to(runs['single'])
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, 'README.md', 'exec'), {})

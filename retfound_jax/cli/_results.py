@@ -5,10 +5,10 @@ Rows are encoded as they come, so only the finished columns stay in memory; the 
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from retfound_jax.core.files import atomic_write
 SUFFIXES = ('.csv', '.parquet')
 METADATA = b'retfound'
 _ROWS = 4096  # of a parquet row group
+_TO_QUOTE = re.compile(r'[",\r\n]')
 
 Columns = Mapping[str, Sequence[str] | np.ndarray]  # text, numbers [rows], or vectors [rows, D]
 
@@ -67,9 +68,7 @@ def write_rejects(path: Path, rejects: Sequence[tuple[str, str]]) -> None:
     if not rejects:
         rejects_path(path).unlink(missing_ok=True)
         return
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows([('key', 'reason'), *rejects])
-    atomic_write(rejects_path(path), text.getvalue())
+    atomic_write(rejects_path(path), ''.join(map(_line, [('key', 'reason'), *rejects])))
 
 
 def make_writer(path: Path, *, metadata: Mapping[str, Any]) -> Writer:
@@ -82,16 +81,12 @@ class _Csv:
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
-        self._text = io.TextIOWrapper(self._buffer, encoding='utf-8', newline='', write_through=True)
-        self._rows = csv.writer(self._text, lineterminator='\n')
-        self._begun = False
 
     def append(self, columns: Columns) -> None:
-        if not self._begun:
-            self._rows.writerow([name for column, values in columns.items() for name in _names(column, values)])
-            self._begun = True
-        cells = [_cells(values) for values in columns.values()]
-        self._rows.writerows([cell for part in row for cell in part] for row in zip(*cells, strict=True))
+        lines = [[cell for part in row for cell in part] for row in zip(*map(_cells, columns.values()), strict=True)]
+        if not self._buffer.tell():
+            lines.insert(0, [name for column, values in columns.items() for name in _names(column, values)])
+        self._buffer.write(''.join(map(_line, lines)).encode())
 
     def write(self, path: Path) -> None:
         atomic_write(path, self._buffer.getbuffer())
@@ -122,6 +117,11 @@ class _Parquet:
             self._writer = self._writer or pq.ParquetWriter(self._buffer, table.schema)
             self._writer.write_table(table)
             self._waiting = []
+
+
+def _line(cells: Sequence[str]) -> str:
+    # The csv module of Python 3.11 leaves a lone carriage return unquoted, and readers end the line there.
+    return ','.join('"' + cell.replace('"', '""') + '"' if _TO_QUOTE.search(cell) else cell for cell in cells) + '\n'
 
 
 def _names(column: str, values: Sequence[str] | np.ndarray) -> list[str]:
