@@ -61,9 +61,11 @@ def recognise(found: Found) -> Recognised:
         raise UserError(f'{found.origin["file"]} holds no Vision Transformer that is known here (it has {some}, ...)')
     eva = any(name.endswith('.gamma_1') for name in tensors) and 'pos_embed' not in tensors
     named = _join({_rename(name): array for name, array in tensors.items() if not _BESIDE.match(name)})
-    if 'decoder_embed.weight' not in named:
-        named.pop('mask_token', None)  # DINOv2's, of no use without its training
-    layout = 'eva' if eva else {'model': 'mae', 'teacher': 'dino'}.get(container, 'mae' if 'decoder_embed.weight' in named else 'timm')
+    whole_mae = 'decoder_embed.weight' in named
+    # A mask token without a decoder is DINOv2's, of no use without its training.
+    dino = not whole_mae and named.pop('mask_token', None) is not None
+    usual = 'mae' if whole_mae else 'dino' if dino else 'timm'
+    layout = 'eva' if eva else {'model': 'mae', 'teacher': 'dino'}.get(container, usual)
     if 'fc_norm.weight' in named and arguments.get('model') == 'RETFound_mae':
         layout = 'retfound_v2'
     facts = {'positions': 'rope', 'norm_epsilon': 1e-5, 'pool': 'mean_normed'} if eva else {}

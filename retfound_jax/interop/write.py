@@ -49,6 +49,7 @@ def write_weights(weights: Weights, *, out: Path | str, layout: Literal['timm', 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file(tensors, partial / FILE, metadata={'format': 'pt'})
+    (partial / FILE).chmod(0o644)  # the library writes it for its owner alone
     for name, text in texts.items():
         write_json(partial / name, text)
     if out.exists():
