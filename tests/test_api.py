@@ -257,6 +257,14 @@ def test_weights_of_others_give_the_same_numbers_without_names(runs: dict[str, P
         retfound_jax.load(foreign['single'], heads=2, classes=['a', 'b'])
 
 
+def test_names_that_stand_twice_are_no_names(runs: dict[str, Path]) -> None:
+    from retfound_jax.api.loading import _names
+    from retfound_jax.interop.weights import Meaning
+
+    weights = dataclasses.replace(run_weights(load_run(runs['single'])), meaning=Meaning(kind='single', classes=('a', 'b', 'a')))
+    assert _names(weights, ()) == (('class_0', 'class_1', 'class_2'), False)
+
+
 def test_a_mae_of_others_embeds_as_ours(runs: dict[str, Path], foreign: dict[str, Path]) -> None:
     images = api_runs.photographs(side=32)
     resized = np.stack([np.asarray(Image.fromarray(image).resize((36, 36), Image.Resampling.BICUBIC))[2:34, 2:34] for image in images])

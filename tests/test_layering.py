@@ -128,6 +128,9 @@ def test_every_room_is_in_the_table() -> None:
         ('retfound_jax.report.page', 'from retfound_jax.evals.metrics import auroc'),
         ('retfound_jax.models.vit', 'import experiments.finetune'),
         ('retfound_jax.cli.train', 'from experiments import finetune'),
+        ('retfound_jax.api.model', 'from retfound_jax.train.loop import train'),
+        ('retfound_jax.api.images', 'from retfound_jax.cli import main'),
+        ('retfound_jax.evals.predict', 'from retfound_jax.api.loading import load'),
         ('retfound_jax.attic.thing', 'import json'),
     ],
 )

@@ -129,10 +129,10 @@ def _check(**given: Any) -> None:
         if given[name] not in options:
             words = [option for option in options if option]
             raise UsageError(f'{name} is {given[name]!r}{nearest(str(given[name]), words)}; choose one of {", ".join(words)}')
-    for name, least in (('batch_size', 1), ('image_size', 1), ('size', 32)):
+    for name, least, most in (('batch_size', 1, 65536), ('image_size', 8, 4096), ('size', 32, 16384)):
         value = given[name]
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise UsageError(f'{name} is {value!r} and must be a whole number of at least {least}')
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
+            raise UsageError(f'{name} is {value!r} and must be a whole number from {least} to {most}')
 
 
 def _names(weights: Weights, given: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
@@ -147,6 +147,7 @@ def _names(weights: Weights, given: tuple[str, ...]) -> tuple[tuple[str, ...], b
             raise UsageError('classes are given, and the weights have no head to name the outputs of; leave classes out')
         return (), True
     own = meaning.classes if meaning.kind in ('single', 'ordinal') else meaning.labels
+    own = own if len(set(own)) == len(own) else ()  # names that stand twice tell nothing apart
     if meaning.kind == 'regress':
         if given:
             raise UsageError('classes are given, and the head predicts a number; leave classes out')

@@ -230,6 +230,7 @@ def _wide() -> ClassifyTask:
         (['--weights', 'PLACE/nowhere'], 'there are no weights'),
         (['--classes', 'a,b'], '2 classes are given, and the head has 3'),
         (['--image_size', '50'], 'does not divide into patches'),
+        (['--image_size', '80000'], 'from 8 to 4096'),
         (['--size', '5'], 'size is 5'),
         (['--pool', 'cls'], 'trained on pooling "mean"'),
     ],
@@ -258,6 +259,14 @@ def test_a_wrong_call_is_refused_in_one_sentence_before_any_work(
     assert says in told and len(told.strip().splitlines()) == 1
     assert {path: path.read_bytes() for path in before} == before
     assert {path.name for path in tmp_path.iterdir()} == {'there.csv', 'folder.csv'}
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_work(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)  # root may write anywhere
+    assert call(place, tmp_path / 'new' / 'scores.csv', source='nowhere') == 2
+    assert f'the folder {tmp_path} cannot be written to' in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_an_interruption_leaves_nothing(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
