@@ -143,7 +143,8 @@ die_of_install() {
 }
 
 die_without_torch() {
-    if grep -q "No matching distribution found for $1" "$log"; then
+    # pip says the same where it reaches no network, but only after it has tried again.
+    if grep -q "No matching distribution found for $1" "$log" && ! grep -q 'Retrying (' "$log"; then
         die "pip finds no build of $1 for $("$python" --version 2>&1) on this machine, and the oracle tests compare with it;" \
             "remove .venv and .venv-oracle and name a Python that has one as PYTHON=/path/to/python"
     fi

@@ -27,6 +27,7 @@ case "$1 $2" in
             *--require-hashes*) echo "locked" >>"$ACTS"; echo 'Collecting a==1' ;;
             *--constraint*torch==*)
                 echo "torch" >>"$ACTS"
+                if [ -n "${NO_REPLY:-}" ]; then echo 'WARNING: Retrying (Retry(total=4)) after a broken connection'; fi
                 if [ -n "${NO_TORCH:-}" ]; then echo "ERROR: No matching distribution found for ${@: -1}"; exit 1; fi ;;
             *--no-deps*requirements-oracle.txt*) echo "oracle" >>"$ACTS" ;;
             *) echo "package" >>"$ACTS" ;;
@@ -211,6 +212,11 @@ def test_no_build_of_torch_is_one_sentence_and_no_skip(project: Project) -> None
     done = project.call('test', '--oracle', NO_TORCH='1')
     assert done.returncode == 1 and done.stdout == '' and '[2/2]' in done.stderr.splitlines()[-2]
     assert 'pip finds no build of torch==' in done.stderr.splitlines()[-1] and 'PYTHON=' in done.stderr.splitlines()[-1]
+
+
+def test_no_network_is_not_taken_for_a_missing_build(project: Project) -> None:
+    done = project.call('test', '--oracle', NO_TORCH='1', NO_REPLY='1')
+    assert done.returncode == 1 and 'Retrying' in done.stderr and 'the install failed' in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize('broken', ['NO_NETWORK', 'BROKEN_TORCH'])

@@ -1,4 +1,4 @@
-"""MAE's loss and the gradient of every one of its parameters equal PyTorch's, the same mask given to both."""
+"""Losses and the gradient of every parameter equal PyTorch's: of MAE, the same mask given to both, and of the other encoders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch_names import difference, flatten, numbers, randomise, weights
 from retfound_jax.interop.build import build
 from retfound_jax.interop.timm_names import from_timm
 from retfound_jax.models.mae import MAEConfig
-from retfound_jax.models.vit import vit_config
+from retfound_jax.models.vit import ViTConfig, vit_config
 
 pytestmark = pytest.mark.oracle
 
@@ -50,4 +50,43 @@ def test_loss_and_every_gradient_equal_pytorch(size: str, norm_pix_loss: bool) -
     worst = max(found, key=found.get)
     print(f'ViT-{size} {norm_pix_loss=}: loss {abs(loss / want_loss - 1):.1e}, worst of {len(found)}: {worst} {found[worst]:.1e}')
     assert abs(loss - want_loss) <= TOLERANCE * abs(want_loss)
+    assert found[worst] <= TOLERANCE, {name: value for name, value in found.items() if value > TOLERANCE}
+
+
+SMALL = {'image_size': 64, 'width': 96, 'depth': 3, 'heads': 3}
+DINOV3 = {'positions': 'rope', 'registers': 4, 'layer_scale': 1e-5, 'qkv_bias': False, 'norm_epsilon': 1e-5, 'pool': 'cls'}
+ENCODERS = {
+    'RETFound of 2023': ViTConfig(**SMALL, positions='learned', pool='mean'),
+    'RETFound of 2025': ViTConfig(**SMALL, positions='learned', pool='mean', norm_twice=True),
+    'DINOv2 with registers and SwiGLU': ViTConfig(
+        **SMALL, positions='learned', pool='cls', mlp='swiglu', mlp_ratio=8 / 3, registers=4, cls_position=False, layer_scale=1e-5
+    ),
+    'DINOv3': ViTConfig(**SMALL | DINOV3),
+    'DINOv3 with SwiGLU, mean': ViTConfig(**SMALL | DINOV3 | {'pool': 'mean_normed', 'mlp': 'swiglu', 'mlp_ratio': 8 / 3}),
+}
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_every_gradient_of_fine_tuning_equals_pytorch(name: str) -> None:
+    """Cross-entropy on a classifier of each kind of encoder, small."""
+    config = ENCODERS[name]
+    image = np.random.default_rng(5).normal(size=(4, 64, 64, 3)).astype(np.float32)
+    labels = np.arange(4)
+    model = torch_models.ViT(config, outputs=5)
+    randomise(model, seed=6)
+    graph, params = nnx.split(build(weights(numbers(model), config, outputs=5)))
+
+    def loss_of(params: nnx.State) -> jax.Array:
+        return -jax.nn.log_softmax(nnx.merge(graph, params)(image))[np.arange(4), labels].mean()
+
+    loss, gradients = jax.jit(jax.value_and_grad(loss_of))(params)
+    want_loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(image).permute(0, 3, 1, 2)), torch.from_numpy(labels))
+    want_loss.backward()
+    want = from_timm({name: param.grad.numpy() for name, param in model.named_parameters()}, config=config, outputs=5)
+    got = flatten(gradients)
+    assert set(got) == set(want)
+    found = {name: difference(got[name], want[name]) for name in want}
+    worst = max(found, key=found.get)
+    print(f'{name}: loss {abs(loss / want_loss.item() - 1):.1e}, worst of {len(found)}: {worst} {found[worst]:.1e}')
+    assert abs(loss - want_loss.item()) <= TOLERANCE * want_loss.item()
     assert found[worst] <= TOLERANCE, {name: value for name, value in found.items() if value > TOLERANCE}
