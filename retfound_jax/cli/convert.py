@@ -38,7 +38,8 @@ def run(values: flags.FlagValues) -> None:
     gap = timm_gap(weights) if values.format == 'timm' else ''
     if gap:
         print(f'timm itself cannot run them: {gap}')
-    print(f'written to {values.out}; the licence is still that of the source (RETFound: CC BY-NC 4.0)')
+    ours = weights.origin.get('layout') == 'run'
+    print(f'written to {values.out}' + ('' if ours else '; the licence is still that of the source (RETFound: CC BY-NC 4.0)'))
 
 
 def _read(values: flags.FlagValues) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -54,7 +55,7 @@ def _train(config: object, values: flags.FlagValues) -> None:
         resume=values.resume,
         overwrite=values.overwrite,
         validation=validation,
-        read_weights=_read_weights,
+        read_weights=functools.partial(_read_weights, resample=config.task.kind != 'mae'),
     )
     shown = ', '.join(f'{name} {value:.4f}' for name, value in done.metrics.items())
     speed = f', {done.images_per_second:.1f} images/s' if done.images_per_second else ', nothing left to do'
@@ -62,10 +63,11 @@ def _train(config: object, values: flags.FlagValues) -> None:
     print(f'run directory: {values.workdir}')
 
 
-def _read_weights(source: str, *, image_size: int) -> Mapping[str, np.ndarray]:
+def _read_weights(source: str, *, image_size: int, resample: bool = True) -> Mapping[str, np.ndarray]:
+    """Parameters of other people's weights, positions at `image_size`; a masked autoencoder makes its own for any size."""
     from retfound_jax.interop.read import read_weights
 
-    return read_weights(source, image_size=image_size).params
+    return read_weights(source, image_size=image_size if resample else None).params
 
 
 def _dry_run(config: object) -> None:

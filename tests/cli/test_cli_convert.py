@@ -18,6 +18,7 @@ from retfound_jax.interop.read import read_weights
 from retfound_jax.models.vit import ViTConfig
 from retfound_jax.optim import OptimConfig
 from retfound_jax.tasks.classify import ClassifyTask
+from retfound_jax.tasks.mae import MAETask
 from retfound_jax.train.checkpoint import load_run
 from retfound_jax.train.config import TrainConfig
 
@@ -83,6 +84,17 @@ def test_training_starts_from_weights_by_name_of_the_flag(mae_file: Path, tmp_pa
     kernel = np.asarray(load_run(tmp_path / 'run').params['encoder']['patch_embed']['proj']['kernel'])
     want = random_tensors(TINY_MAE)['patch_embed.proj.weight']
     np.testing.assert_array_equal(kernel.T.reshape(64, 16, 16, 3).transpose(0, 3, 1, 2), want)
+
+
+@pytest.mark.parametrize('size', [32, 48])
+def test_pretraining_goes_on_from_a_whole_mae_at_any_size(size: int, mae_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = dataclasses.replace(TINY_MAE, encoder=dataclasses.replace(TINY_MAE.encoder, image_size=size))
+    run = tiny_run()
+    config = dataclasses.replace(run, task=MAETask(model=model), data=dataclasses.replace(run.data, image_size=size))
+    monkeypatch.setattr(config_lib, 'load_function', lambda name: lambda: config)
+    assert main(['train', '--experiment', 'x:y', '--workdir', str(tmp_path / 'run'), '--set', f'init_from={mae_file}']) == 0
+    params = load_run(tmp_path / 'run').params
+    np.testing.assert_array_equal(np.asarray(params['decoder_pred']['kernel']).T, random_tensors(TINY_MAE)['decoder_pred.weight'])
 
 
 def test_training_from_weights_of_another_size_is_refused_in_one_sentence(
