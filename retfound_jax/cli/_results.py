@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retfound_jax.core.errors import UsageError
-from retfound_jax.core.files import atomic_write
+from retfound_jax.core.files import atomic_write, csv_text
 
 SUFFIXES = ('.csv', '.parquet')
 METADATA = b'retfound'
 _ROWS = 4096  # of a parquet row group
-_TO_QUOTE = re.compile(r'[",\r\n]')
 
 Columns = Mapping[str, Sequence[str] | np.ndarray]  # text, numbers [rows], or vectors [rows, D]
 
@@ -68,7 +66,7 @@ def write_rejects(path: Path, rejects: Sequence[tuple[str, str]]) -> None:
     if not rejects:
         rejects_path(path).unlink(missing_ok=True)
         return
-    atomic_write(rejects_path(path), ''.join(map(_line, [('key', 'reason'), *rejects])))
+    atomic_write(rejects_path(path), csv_text([('key', 'reason'), *rejects]))
 
 
 def make_writer(path: Path, *, metadata: Mapping[str, Any]) -> Writer:
@@ -86,7 +84,7 @@ class _Csv:
         lines = [[cell for part in row for cell in part] for row in zip(*map(_cells, columns.values()), strict=True)]
         if not self._buffer.tell():
             lines.insert(0, [name for column, values in columns.items() for name in _names(column, values)])
-        self._buffer.write(''.join(map(_line, lines)).encode())
+        self._buffer.write(csv_text(lines).encode())
 
     def write(self, path: Path) -> None:
         atomic_write(path, self._buffer.getbuffer())
@@ -117,11 +115,6 @@ class _Parquet:
             self._writer = self._writer or pq.ParquetWriter(self._buffer, table.schema)
             self._writer.write_table(table)
             self._waiting = []
-
-
-def _line(cells: Sequence[str]) -> str:
-    # The csv module of Python 3.11 leaves a lone carriage return unquoted, and readers end the line there.
-    return ','.join('"' + cell.replace('"', '""') + '"' if _TO_QUOTE.search(cell) else cell for cell in cells) + '\n'
 
 
 def _names(column: str, values: Sequence[str] | np.ndarray) -> list[str]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,24 @@ def atomic_write(path: Path | str, data: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except OSError as error:
+    except BaseException as error:  # an interruption too leaves no litter
         Path(name).unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = f'the disk is full: {path.name} could not be written in {path.parent}; free some space and run again'
             raise UserError(text) from error
         raise
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV, a line each; cells are quoted where they must be.
+
+    The csv module of Python 3.11 leaves a lone carriage return unquoted, and readers end the line there.
+    """
+    return ''.join(','.join(_cell(str(cell)) for cell in row) + '\n' for row in rows)
+
+
+def _cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in '",\r\n') else text
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import importlib.metadata
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retfound_jax.core.errors import UserError
-from retfound_jax.core.files import atomic_write, sha256_file, write_json
+from retfound_jax.core.files import atomic_write, csv_text, sha256_file, write_json
 from retfound_jax.ingest import columns as columns_lib
 from retfound_jax.ingest import duplicates, manifest, splits, writer
 from retfound_jax.ingest.columns import Person
@@ -48,7 +46,7 @@ def write(folder: Path, *, plan: Plan, pictures: Sequence[Picture], rejects: Map
     shards = _write_shards(folder, by_split, shard_bytes=plan.config.shard_bytes)
     writer.write_tfds(folder, shards=shards, labels=[label.name for label in plan.columns.labels])
     writer.write_index(folder / 'index.parquet', _index(by_split))
-    atomic_write(folder / 'rejects.csv', _rejects_csv(rejects))
+    atomic_write(folder / 'rejects.csv', csv_text([('file', 'reason'), *sorted(rejects.items())]))
     atomic_write(folder / 'duplicates.csv', twins.to_csv())
     content = {
         **_contents(plan, by_split, shards),
@@ -205,11 +203,3 @@ def _provenance(plan: Plan) -> dict[str, Any]:
               'delimiter': delimiter_word(table.delimiter)} if table else None
     return {'source': Path(config.source).resolve().name, 'labels': labels, 'columns': dict(plan.columns.roles), 'options': options,
             'versions': versions()}
-
-
-def _rejects_csv(rejects: Mapping[str, str]) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator='\n')
-    rows.writerow(('file', 'reason'))
-    rows.writerows(sorted(rejects.items()))
-    return text.getvalue()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Iterable, Sequence
 
+from retfound_jax.core.files import csv_text
 from retfound_jax.ingest.hashes import near_pairs
 
 NEAR_THRESHOLD = 10  # [bits of 256]
@@ -56,11 +55,7 @@ class Duplicates:
 
     def to_csv(self) -> str:
         """The pairs as a table."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator='\n')
-        writer.writerow(field.name for field in dataclasses.fields(Pair))
-        writer.writerows(dataclasses.astuple(pair) for pair in self.pairs)
-        return text.getvalue()
+        return csv_text([[field.name for field in dataclasses.fields(Pair)], *map(dataclasses.astuple, self.pairs)])
 
 
 def find(images: Sequence[Fingerprint], *, threshold: int = NEAR_THRESHOLD) -> Duplicates:

@@ -87,7 +87,7 @@ def test_training_starts_from_weights_by_name_of_the_flag(mae_file: Path, tmp_pa
 
 
 @pytest.mark.parametrize('size', [32, 48])
-def test_pretraining_goes_on_from_a_whole_mae_at_any_size(size: int, mae_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretraining_goes_on_from_a_mae_at_any_size(size: int, mae_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = dataclasses.replace(TINY_MAE, encoder=dataclasses.replace(TINY_MAE.encoder, image_size=size))
     run = tiny_run()
     config = dataclasses.replace(run, task=MAETask(model=model), data=dataclasses.replace(run.data, image_size=size))

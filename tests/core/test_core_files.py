@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from retfound_jax.core import files, random, runlog
 from retfound_jax.core.errors import UserError
@@ -24,6 +28,21 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
         files.write_json(target, {'a': 2})
     assert files.read_json(target) == {'a': 1}
     assert [p.name for p in tmp_path.iterdir()] == ['a.json']
+
+
+def test_an_interruption_leaves_no_litter_either(tmp_path, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, 'fsync', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        files.atomic_write(tmp_path / 'a', 'text')
+    assert not list(tmp_path.iterdir())
+
+
+@hypothesis.given(st.lists(st.lists(st.text(st.characters(exclude_categories=['Cs'], exclude_characters='\0')), min_size=2, max_size=2)))
+def test_csv_text_is_read_back_by_python(rows):
+    assert list(csv.reader(io.StringIO(files.csv_text(rows), newline=''))) == rows
 
 
 def test_damaged_json_is_one_sentence(tmp_path):
