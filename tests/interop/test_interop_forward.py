@@ -17,11 +17,10 @@ pytest.importorskip('torch', reason='PyTorch is not here: launch/test --oracle b
 import timm
 import torch
 import torch_models
-from torch_names import as_vit, difference, file_of, numbers, randomise
+from torch_names import as_vit, difference, numbers, randomise, read_back
 
 from retfound_jax.interop.adapt import with_norm_twice
 from retfound_jax.interop.build import build
-from retfound_jax.interop.read import read_weights
 from retfound_jax.interop.weights import Weights
 from retfound_jax.models.mae import MAEConfig, MAEOutput, Pictures
 from retfound_jax.models.transfer import path_name
@@ -123,7 +122,7 @@ def reference_outputs(case: Case, tensors: dict[str, np.ndarray], image: torch.T
 def read(case: Case, tensors: dict[str, np.ndarray], folder: Path) -> Weights:
     """As a user gets them, out of a file. What the file cannot say, pooling and heads, is said; the rest must be found out."""
     pool, heads = case.config.pool, case.config.heads
-    weights = read_weights(file_of(tensors, folder), image_size=case.config.image_size, pool=pool, heads=heads)
+    weights = read_back(tensors, folder=folder, image_size=case.config.image_size, pool=pool, heads=heads)
     weights = with_norm_twice(weights, case.config.norm_twice) if pool == 'mean' else weights
     assert weights.config == case.config and weights.outputs == OUTPUTS
     return weights
@@ -204,7 +203,7 @@ def test_reconstructions_equal_the_papers(name: str, tmp_path: Path) -> None:
     model = torch_models.MAE(config)
     randomise(model, seed=2)
     loss, pred, mask = model(torch_image(image), torch.from_numpy(noise))
-    weights = read_weights(file_of(numbers(model), tmp_path))
+    weights = read_back(numbers(model), folder=tmp_path)
     graph, params = nnx.split(build(dataclasses.replace(weights, config=config)))  # a file says neither mask ratio nor kind of loss
 
     @jax.jit

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import torch
 
+from retfound_jax.interop.read import read_weights
 from retfound_jax.interop.timm_names import from_timm
 from retfound_jax.interop.weights import Meaning, Preprocessing, Weights
 from retfound_jax.models.layers import unstack_blocks
@@ -46,11 +47,13 @@ def as_vit(tensors: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {re.sub(r'gamma_([12])$', r'ls\1.gamma', name): torch.from_numpy(array) for name, array in tensors.items()}
 
 
-def file_of(tensors: Mapping[str, np.ndarray], folder: Path) -> Path:
-    """Tensors as PyTorch programs leave them: a state_dict in a container, saved by torch."""
+def read_back(tensors: Mapping[str, np.ndarray], *, folder: Path, **options: Any) -> Weights:
+    """What our reader makes of the file that a PyTorch program leaves: a state_dict in a container, saved by torch."""
     path = folder / 'checkpoint.pth'
     torch.save({'model': {name: torch.from_numpy(array) for name, array in tensors.items()}}, path)
-    return path
+    found = read_weights(path, **options)
+    path.unlink()  # a ViT-L is 1.2 GB, and pytest keeps the folders of its last runs; what is mapped stays readable
+    return found
 
 
 def weights(tensors: Mapping[str, np.ndarray], config: ViTConfig | MAEConfig, *, outputs: int = 0) -> Weights:
