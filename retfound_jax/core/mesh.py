@@ -1,7 +1,7 @@
 """Meshes and sharding as data: array letters map to mesh axes, and code never asks how many devices there are.
 
 Letters (see every file that uses them): B batch, D encoder width, M decoder width, F MLP width, N heads, E head width,
-L patches, P pixels of a patch, Y outputs, T the fused q, k, v.
+L patches, P pixels of a patch, Y outputs, T the fused q, k, v, G a gate and its value, R registers.
 """
 
 from __future__ import annotations

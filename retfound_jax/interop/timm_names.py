@@ -43,12 +43,12 @@ class Entry:
 
 def entries(config: ViTConfig | MAEConfig, *, outputs: int) -> list[Entry]:
     """Every parameter of the network: an encoder, with a head where `outputs` is not 0, or a masked autoencoder."""
-    encoder = config.encoder if isinstance(config, MAEConfig) else config
-    out = list(_encoder(encoder))
-    if isinstance(config, MAEConfig):
-        out += _decoder(config)
+    if isinstance(config, MAEConfig):  # whose encoder ends in one norm, whatever its pool says
+        out = [*_encoder(dataclasses.replace(config.encoder, pool='cls')), *_decoder(config)]
+    else:
+        out = list(_encoder(config))
     if outputs:
-        out += _linear('head', 'head', inputs=(encoder.width,), outputs=(outputs,))
+        out += _linear('head', 'head', inputs=(config.width,), outputs=(outputs,))
     return out
 
 

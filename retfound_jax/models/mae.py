@@ -37,7 +37,7 @@ class MAEConfig:
     @property
     def decoder_block(self) -> layers.BlockShape:
         """What each block of the decoder is made like."""
-        hidden = int(self.decoder_width * self.encoder.mlp_ratio)
+        hidden = round(self.decoder_width * self.encoder.mlp_ratio)
         epsilon = self.encoder.norm_epsilon
         return layers.BlockShape(width=self.decoder_width, heads=self.decoder_heads, hidden=hidden, letter='M', norm_epsilon=epsilon)
 
