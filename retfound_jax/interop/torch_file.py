@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import mmap
 import pickle
+import pickletools
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -37,6 +39,14 @@ _INERT = {
     ('numpy._core.multiarray', 'scalar'), ('_codecs', 'encode'), ('collections', 'defaultdict'), ('builtins', 'set'),
     ('__builtin__', 'set'), ('torch.serialization', '_get_layout'),
 }  # fmt: skip
+
+
+# What pickles of protocols 2 to 4 are made of, less what is for other kinds of objects or asks for memory in advance.
+_OPCODES = frozenset(
+    'PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT '
+    'BINUNICODE SHORT_BINUNICODE BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST '
+    'APPEND APPENDS EMPTY_DICT SETITEM SETITEMS EMPTY_SET ADDITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE'.split()
+)
 
 
 class Box(dict):
@@ -104,7 +114,7 @@ def read(path: Path) -> Any:
             f'{path} asks to call {error} while it is read, which could run anything, so it was not read: '
             'have its owner save the weights alone, as safetensors'
         ) from error
-    except (pickle.UnpicklingError, EOFError, IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise UserError(f'{path} is damaged ({type(error).__name__}: {error}): copy or download it again') from error
 
 
@@ -128,7 +138,18 @@ def _read(path: Path, archive: zipfile.ZipFile) -> Any:
         raise UserError(f'{path} was written on a big-endian machine, which is not supported: save it again on another')
     with open(path, 'rb') as file:
         mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    return _Reader(archive.read(described[0]), storages=_Storages(path, mapped, entries, root)).load()
+    pickled = archive.read(described[0])
+    _check_opcodes(pickled)
+    return _Reader(pickled, storages=_Storages(path, mapped, entries, root)).load()
+
+
+def _check_opcodes(pickled: bytes) -> None:
+    """Refuses, before it is read, a pickle that asks for more memory than its length explains, or does what no checkpoint does."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name not in _OPCODES:
+            raise pickle.UnpicklingError(f'it uses the instruction {opcode.name}')
+        if opcode.name in ('BINPUT', 'LONG_BINPUT') and argument > len(pickled):
+            raise pickle.UnpicklingError('it numbers more objects than it can hold')
 
 
 class _Storages:
@@ -194,6 +215,8 @@ def _tensor(storage: np.ndarray, offset: int, shape: tuple[int, ...], stride: tu
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if 0 not in shape and last >= len(storage):
         raise pickle.UnpicklingError(f'a tensor of shape {tuple(shape)} reaches outside its storage')
+    if math.prod(shape) > len(storage):
+        raise pickle.UnpicklingError(f'a tensor of shape {tuple(shape)} is larger than its storage')
     size = storage.itemsize
     view = np.lib.stride_tricks.as_strided(storage[offset:], tuple(shape), tuple(step * size for step in stride), writeable=False)
     return view if 0 not in shape else np.zeros(tuple(shape), storage.dtype)

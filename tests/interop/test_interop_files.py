@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import ml_dtypes
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def test_fields_of_our_own_functions_cannot_be_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('shape', 'stride', 'offset'), [((4, 4), (4, 1), 1), ((2,), (-1,), 3), ((17,), (1,), 0), ((2, 2), (100, 1), 0), ((1,), (1,), -1)]
+    ('shape', 'stride', 'offset'),
+    [((4, 4), (4, 1), 1), ((2,), (-1,), 3), ((17,), (1,), 0), ((2, 2), (100, 1), 0), ((1,), (1,), -1), ((9, 9), (0, 1), 0)],
 )
 def test_a_tensor_outside_its_storage_is_refused(shape: tuple[int, ...], stride: tuple[int, ...], offset: int) -> None:
     with pytest.raises(torch_file.pickle.UnpicklingError):
@@ -89,6 +91,39 @@ def test_a_damaged_file_is_told_or_read_but_never_worse(tmp_path_factory: pytest
         assert 'x.pth' in str(error)
     else:
         assert isinstance(found, dict)
+
+
+@hypothesis.settings(max_examples=500)
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_pickle_that_was_made_to_harm_is_told_or_read_but_never_worse(tmp_path_factory: pytest.TempPathFactory, changes: Any) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    value = {'model': {'a': np.ones((2, 3), np.float32)}, 'args': call('argparse', 'Namespace'), 'epoch': 3, 'none': (None, 2.5, 'text')}
+    with zipfile.ZipFile(save_torch(folder / 'sound.pth', value)) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    described = bytearray(entries['archive/data.pkl'])
+    for place, byte in changes:
+        described[int(place * len(described))] = byte
+    with zipfile.ZipFile(folder / 'changed.pth', 'w') as archive:  # with its checksums right, as who makes such a file would have them
+        for name, data in {**entries, 'archive/data.pkl': bytes(described)}.items():
+            archive.writestr(name, data)
+    try:
+        torch_file.read(folder / 'changed.pth')
+    except UserError as error:
+        assert 'changed.pth' in str(error)
+
+
+@pytest.mark.parametrize(
+    ('described', 'said'),
+    [
+        (b'\x80\x02}r\xff\xff\xff\x0f.', 'numbers more objects than it can hold'),
+        (b'\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.', 'BYTEARRAY8'),
+    ],
+)
+def test_a_pickle_that_asks_for_memory_it_has_no_use_for_is_refused(tmp_path: Path, described: bytes, said: str) -> None:
+    with zipfile.ZipFile(tmp_path / 'x.pth', 'w') as archive:
+        archive.writestr('archive/data.pkl', described)
+    with pytest.raises(UserError, match=f'x.pth is damaged .*({said}|expected)'):
+        torch_file.read(tmp_path / 'x.pth')
 
 
 def test_a_flipped_bit_of_a_tensor_is_found(tmp_path: Path) -> None:
