@@ -114,13 +114,12 @@ def _timm_config(weights: Weights) -> dict[str, Any]:
         'classifier': 'head',
         **({'label_names': names} if len(names) == weights.outputs and names else {}),
     }
-    rotary = config.positions == 'rope'
     return {
         'architecture': _architecture(config),
         'num_classes': weights.outputs,
         'num_features': config.width,
         'global_pool': 'token' if config.pool == 'cls' else 'avg',
-        'model_args': (_eva_arguments if rotary else _vit_arguments)(config),
+        'model_args': _arguments(config),
         'pretrained_cfg': pretrained,
         OURS: said,
     }
@@ -133,35 +132,25 @@ def _architecture(config: ViTConfig) -> str:
     return 'vit_giant_patch14_reg4_dinov2' if config.mlp == 'swiglu' else 'vit_base_patch16_224'
 
 
-def _vit_arguments(config: ViTConfig) -> dict[str, Any]:
-    return {
+def _arguments(config: ViTConfig) -> dict[str, Any]:
+    """Of timm's ViT, or of its Eva where positions are rotary; the two name some things otherwise."""
+    both = {
         'img_size': config.image_size,
         'patch_size': config.patch_size,
         'embed_dim': config.width,
         'depth': config.depth,
         'num_heads': config.heads,
+        'init_values': config.layer_scale,
+        'global_pool': 'token' if config.pool == 'cls' else 'avg',
+    }
+    if config.positions == 'rope':
+        return both | {'mlp_ratio': _ratio(config, parts=1), 'num_reg_tokens': config.registers, 'use_fc_norm': config.pool == 'mean'}
+    return both | {
         'mlp_ratio': _ratio(config, parts=2 if config.mlp == 'swiglu' else 1),
         'qkv_bias': config.qkv_bias,
-        'init_values': config.layer_scale,
         'reg_tokens': config.registers,
         'no_embed_class': not config.cls_position,
-        'global_pool': 'token' if config.pool == 'cls' else 'avg',
         'fc_norm': config.pool == 'mean',
-    }
-
-
-def _eva_arguments(config: ViTConfig) -> dict[str, Any]:
-    return {
-        'img_size': config.image_size,
-        'patch_size': config.patch_size,
-        'embed_dim': config.width,
-        'depth': config.depth,
-        'num_heads': config.heads,
-        'mlp_ratio': _ratio(config, parts=1),
-        'init_values': config.layer_scale,
-        'num_reg_tokens': config.registers,
-        'global_pool': 'token' if config.pool == 'cls' else 'avg',
-        'use_fc_norm': config.pool == 'mean',
     }
 
 

@@ -10,7 +10,8 @@ from flax import nnx
 
 from retfound_jax.models.mae import MAE, MAEConfig, Pictures
 from retfound_jax.models.transfer import MISSING, flat_names, load_encoder
-from retfound_jax.tasks.base import Batch, Task
+from retfound_jax.tasks.base import Batch
+from retfound_jax.tasks.self_supervised import SelfSupervisedTask, mean_loss
 
 # The mask of deterministic calls (validation, figures): any constant serves, as long as it never changes.
 _FIXED_MASK_SEED = 0
@@ -18,7 +19,7 @@ _DECODER = ('mask_token', 'decoder_*')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MAETask(Task):
+class MAETask(SelfSupervisedTask):
     """Predict the hidden patches from the visible ones."""
 
     model: MAEConfig
@@ -27,24 +28,12 @@ class MAETask(Task):
     def kind(self) -> str:
         return 'mae'
 
-    @property
-    def depth(self) -> int:
-        return self.model.encoder.depth
-
-    @property
-    def image_size(self) -> int:
-        return self.model.encoder.image_size
-
     def init(self, *, rngs: nnx.Rngs) -> MAE:
         return MAE(self.model, rngs=rngs)
 
     def loss(self, model: MAE, batch: Batch, *, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
         key = jax.random.key(_FIXED_MASK_SEED) if key is None else key
-        out = model(batch['image'], key=key)
-        if 'mask' not in batch:
-            return out.loss, {}
-        weight_B = batch['mask'].astype(out.per_image_loss_B.dtype)
-        return (out.per_image_loss_B * weight_B).sum() / weight_B.sum().clip(1), {}
+        return mean_loss(model(batch['image'], key=key).per_image_loss_B, batch), {}
 
     def predict(self, model: MAE, batch: Batch) -> dict[str, jax.Array]:
         """The loss of each image under the fixed mask, as `score` [B,1]."""

@@ -10,13 +10,14 @@ from flax import nnx
 
 from retfound_jax.models.token_reconstruction import TokenReconstruction, TokenReconstructionConfig
 from retfound_jax.models.transfer import load_encoder
-from retfound_jax.tasks.base import Batch, Task
+from retfound_jax.tasks.base import Batch
+from retfound_jax.tasks.self_supervised import SelfSupervisedTask, mean_loss
 
 _TEACHER = 'teacher'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TokenReconstructionTask(Task):
+class TokenReconstructionTask(SelfSupervisedTask):
     """Predict, from a corrupted photograph, the tokens that the encoder it started from makes of the clean one."""
 
     model: TokenReconstructionConfig
@@ -25,23 +26,11 @@ class TokenReconstructionTask(Task):
     def kind(self) -> str:
         return 'token'
 
-    @property
-    def depth(self) -> int:
-        return self.model.encoder.depth
-
-    @property
-    def image_size(self) -> int:
-        return self.model.encoder.image_size
-
     def init(self, *, rngs: nnx.Rngs) -> TokenReconstruction:
         return TokenReconstruction(self.model, rngs=rngs)
 
     def loss(self, model: TokenReconstruction, batch: Batch, *, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
-        loss_B = model(batch['image'], key=key)
-        if 'mask' not in batch:
-            return loss_B.mean(), {}
-        weight_B = batch['mask'].astype(loss_B.dtype)
-        return (loss_B * weight_B).sum() / weight_B.sum().clip(1), {}
+        return mean_loss(model(batch['image'], key=key), batch), {}
 
     def predict(self, model: TokenReconstruction, batch: Batch) -> dict[str, jax.Array]:
         """The loss of each image under the fixed corruption, as `score` [B,1]."""
