@@ -17,14 +17,12 @@ import numpy as np
 
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.ingest.frame import ReadError, check_size
-from retfound_jax.ingest.process import process
-from retfound_jax.ingest.readers import read
+from retfound_jax.ingest.process import process, read_frames
 
 Crop = Literal['fov', 'none']
 Image = np.ndarray | Path
 CROPS: tuple[Crop, ...] = ('fov', 'none')
 _MOST_THREADS = 8
-_LEAST_SPREAD = 4  # [grey levels], as in ingest.process: less is an empty picture
 _T = TypeVar('_T')
 
 
@@ -50,10 +48,7 @@ def read_pictures(path: Path, *, crop: Crop, size: int) -> list[Picture]:
     """
     if crop == 'fov':
         return [Picture(data=made.jpeg, frame=made.frame, patient=made.patient) for made in process(path, shorter_side=size)]
-    frames = read(path)
-    if any(int(np.ptp(frame.pixels)) < _LEAST_SPREAD for frame in frames):
-        raise ReadError('is blank: all its pixels are alike', name=Path(path).name)
-    return [Picture(data=frame.pixels, frame=frame.frame, patient=frame.patient) for frame in frames]
+    return [Picture(data=frame.pixels, frame=frame.frame, patient=frame.patient) for frame in read_frames(path)]
 
 
 def read_one(path: Path, *, place: int, crop: Crop, size: int) -> bytes | np.ndarray:

@@ -10,20 +10,19 @@ from typing import Any, Literal
 import numpy as np
 
 from retfound_jax.api.images import CROPS, Crop
-from retfound_jax.api.model import HEADED, Model
+from retfound_jax.api.model import Model
 from retfound_jax.core.errors import UsageError, UserError, nearest
 from retfound_jax.ingest.work import WorkOptions
-from retfound_jax.interop.adapt import as_encoder, at_size, with_norm_twice, with_pool
+from retfound_jax.interop.adapt import adapted
 from retfound_jax.interop.read import read_weights
 from retfound_jax.interop.weights import Meaning, Preprocessing, Weights
 from retfound_jax.models.layers import unstack_blocks
 from retfound_jax.models.mae import MAEConfig
 from retfound_jax.models.transfer import flat_names
+from retfound_jax.models.vit import POOLS
 from retfound_jax.tasks.regress import RegressTask
-from retfound_jax.train.checkpoint import CHECKPOINTS, CONFIG, Run, load_run
-
-POOLS = ('mean', 'cls', 'mean_normed')
-_RUN = '"retfound_jax.train.config:TrainConfig"'
+from retfound_jax.tasks.supervised import SupervisedTask
+from retfound_jax.train.checkpoint import Run, is_run, load_run
 
 
 def load(
@@ -62,9 +61,7 @@ def load(
     _check(pool=pool, checkpoint=checkpoint, batch_size=batch_size, crop=crop, image_size=image_size, size=size)
     weights, dtype = read(path, checkpoint=checkpoint, heads=heads, allow_missing=allow_missing, allow_extra=allow_extra)
     kind = weights.meaning.kind
-    weights = as_encoder(weights, pool=pool) if kind == 'mae' else with_pool(weights, pool) if pool else weights
-    weights = weights if norm_twice is None else with_norm_twice(weights, norm_twice)
-    weights = at_size(weights, image_size) if image_size else weights
+    weights = adapted(weights, encoder=kind == 'mae', pool=pool, norm_twice=norm_twice, image_size=image_size)
     names, known = _names(weights, tuple(classes or ()))
     looked_at = weights.preprocessing
     needed = max(WorkOptions.shorter_side, int(looked_at.image_size / looked_at.crop))
@@ -80,7 +77,7 @@ def run_weights(run: Run) -> Weights:
       UserError: it is a run of a kind without an encoder.
     """
     task, data = run.task, run.config.data
-    headed = task.kind in HEADED
+    headed = isinstance(task, SupervisedTask)
     if not headed and not hasattr(getattr(task, 'model', None), 'encoder'):
         raise UserError(f'{run.workdir} holds a run of kind "{task.kind}", which has no encoder to use; give another run directory')
     config = task.model if headed or isinstance(task.model, MAEConfig) else task.model.encoder
@@ -110,7 +107,7 @@ def read(path: str | Path, *, checkpoint: Literal['best', 'latest'] = 'best', **
     """
     folder = Path(path).expanduser()
     given = {name: value for name, value in foreign.items() if value}
-    if (folder / CHECKPOINTS).is_dir() or _is_config_of_run(folder / CONFIG):
+    if is_run(folder):
         if given:
             raise UsageError(f'{", ".join(given)} is for weights of another origin, and {path} is a run directory; leave it out')
         weights = run_weights(load_run(folder, which=checkpoint))
@@ -118,10 +115,6 @@ def read(path: str | Path, *, checkpoint: Literal['best', 'latest'] = 'best', **
     if checkpoint != 'best':
         raise UsageError(f'checkpoint is "{checkpoint}", and {path} is no run directory; leave checkpoint out')
     return read_weights(path if str(path).startswith('hf:') else folder, **given), 'float32'
-
-
-def _is_config_of_run(path: Path) -> bool:
-    return path.is_file() and _RUN.encode() in path.read_bytes()[:4096]
 
 
 def _check(**given: Any) -> None:

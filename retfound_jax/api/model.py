@@ -29,7 +29,6 @@ from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.tasks.regress import RegressTask
 from retfound_jax.tasks.supervised import SupervisedTask
 
-HEADED = ('single', 'multi', 'ordinal', 'regress')
 _SHOWN = 6  # class names in the repr
 
 

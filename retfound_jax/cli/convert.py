@@ -44,16 +44,11 @@ def run(values: flags.FlagValues) -> None:
 
 def _read(values: flags.FlagValues) -> Weights:
     from retfound_jax.api.loading import read
-    from retfound_jax.interop.adapt import as_encoder, at_size, with_norm_twice, with_pool
+    from retfound_jax.interop.adapt import adapted
 
     foreign = {'heads': values.heads, 'classes': values.classes, 'allow_missing': values.allow_missing, 'allow_extra': values.allow_extra}
     weights, _ = read(values.source, **foreign)
-    if values.encoder:
-        weights = as_encoder(weights, pool=values.pool)
-    elif values.pool:
-        weights = with_pool(weights, values.pool)
-    weights = weights if values.norm_twice is None else with_norm_twice(weights, values.norm_twice)
-    return at_size(weights, values.image_size) if values.image_size else weights
+    return adapted(weights, encoder=values.encoder, pool=values.pool, norm_twice=values.norm_twice, image_size=values.image_size)
 
 
 def describe(weights: Weights) -> str:

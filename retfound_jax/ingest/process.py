@@ -41,13 +41,19 @@ class Processed:
 
 def process(path: Path, *, shorter_side: int = 256, jpeg_quality: int = 90) -> list[Processed]:
     """All pictures of a file. shorter_side [px]: of the result; smaller pictures keep their size. Raises readers.ReadError."""
+    frames = read_frames(path, shorter_side=shorter_side)
+    return [_process(frame, shorter_side=shorter_side, jpeg_quality=jpeg_quality) for frame in frames]
+
+
+def read_frames(path: Path, *, shorter_side: int | None = None) -> list[Frame]:
+    """As `readers.read`, and a picture whose pixels are all alike is none. Raises readers.ReadError."""
     path = Path(path)
     frames = readers.read(path, shorter_side=shorter_side)
     for frame in frames:
         if int(np.ptp(frame.pixels)) < _LEAST_SPREAD:
             place = f' (picture {frame.frame + 1} of {len(frames)})' if len(frames) > 1 else ''
             raise ReadError(f'is blank{place}: all its pixels are alike', name=path.name)
-    return [_process(frame, shorter_side=shorter_side, jpeg_quality=jpeg_quality) for frame in frames]
+    return frames
 
 
 def _process(frame: Frame, *, shorter_side: int, jpeg_quality: int) -> Processed:

@@ -12,11 +12,30 @@ from retfound_jax.interop.describe import usual_crop
 from retfound_jax.interop.weights import Meaning, Weights
 from retfound_jax.models import positions
 from retfound_jax.models.mae import MAEConfig
-from retfound_jax.models.vit import ViTConfig
+from retfound_jax.models.vit import POOLS, ViTConfig
 
-_POOLS = ('mean', 'cls', 'mean_normed')
 # Whose code resamples positions with antialiasing; MAE's, RETFound's, DINOv2's and Hugging Face's does it without.
 _ANTIALIASED = ('timm', 'eva')
+
+
+def adapted(
+    weights: Weights, *, encoder: bool = False, pool: str | None = None, norm_twice: bool | None = None, image_size: int | None = None
+) -> Weights:
+    """Everything asked for, in the one order that works; what is left out stays as the weights have it.
+
+    Args:
+      encoder: the encoder alone.
+
+    Raises:
+      UsageError: something of it does not fit the weights.
+    """
+    if encoder:
+        weights = as_encoder(weights, pool=pool)
+    elif pool:
+        weights = with_pool(weights, pool)
+    if norm_twice is not None:
+        weights = with_norm_twice(weights, norm_twice)
+    return at_size(weights, image_size) if image_size else weights
 
 
 def at_size(weights: Weights, image_size: int) -> Weights:
@@ -66,8 +85,8 @@ def with_pool(weights: Weights, pool: str) -> Weights:
       UsageError: there is no such pooling, or a head or decoder was trained on another.
     """
     config = weights.config
-    if pool not in _POOLS:
-        raise UsageError(f'there is no pooling "{pool}"; choose one of {", ".join(_POOLS)}')
+    if pool not in POOLS:
+        raise UsageError(f'there is no pooling "{pool}"; choose one of {", ".join(POOLS)}')
     if isinstance(config, MAEConfig):
         raise UsageError('a masked autoencoder has no pooling; take its encoder first (--encoder)')
     if config.pool == pool:

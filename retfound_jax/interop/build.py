@@ -34,34 +34,18 @@ def build(weights: Weights, *, scan: bool = True, compute_dtype: Literal['float3
         return Classifier(config, outputs=weights.outputs, rngs=nnx.Rngs(0)) if weights.outputs else ViT(config, rngs=nnx.Rngs(0))
 
     graph, state = nnx.split(nnx.eval_shape(make))
-    params = tree(weights.params, scan=scan)
+    params = _tree(weights.params, scan=scan)
     nnx.replace_by_pure_dict(state, params if mae or weights.outputs else params['encoder'])
     return nnx.merge(graph, state)
 
 
-def tree(params: Mapping[str, np.ndarray], *, scan: bool) -> dict[str, Any]:
+def _tree(params: Mapping[str, np.ndarray], *, scan: bool) -> dict[str, Any]:
     """Parameters by dotted name as the nested dictionary a model of ours takes, each stack of blocks joined where `scan`."""
     nested: dict[str, Any] = {}
-    stacks: dict[tuple[str, ...], list[np.ndarray]] = {}
-    for name in sorted(params, key=_order):
-        path = tuple(name.split('.'))
-        place = next((i for i, part in enumerate(path) if part in layers.STACKS), None)
-        if place is None:
-            _put(nested, path, jnp.asarray(params[name]))
-        elif scan:
-            stacks.setdefault((*path[: place + 1], *path[place + 2 :]), []).append(params[name])
-        else:
-            _put(nested, path, jnp.asarray(params[name]))
-    for path, arrays in stacks.items():
-        _put(nested, path, jax.device_put(np.stack(arrays)))
-    return nested
-
-
-def _order(name: str) -> tuple[Any, ...]:
-    return tuple((int(part), '') if part.isdigit() else (-1, part) for part in name.split('.'))
-
-
-def _put(nested: dict[str, Any], path: tuple[str, ...], array: jax.Array) -> None:
-    for part in path[:-1]:
-        nested = nested.setdefault(int(part) if part.isdigit() else part, {})
-    nested[path[-1]] = array
+    for name, array in params.items():
+        *path, last = (int(part) if part.isdigit() else part for part in name.split('.'))
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = array
+    return jax.tree.map(jnp.asarray, layers.stack_blocks(nested) if scan else nested)

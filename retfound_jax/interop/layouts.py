@@ -40,7 +40,6 @@ class Recognised:
     layout: str  # whose code wrote it: timm, eva (timm's), mae (and RETFound), retfound_v2, dino, hf_vit or hf_vit_mae
     tensors: dict[str, np.ndarray]
     facts: Mapping[str, Any]  # fields of ViTConfig and MAEConfig that the file or its config.json settles
-    arguments: Mapping[str, Any]  # of the program that wrote the file
 
 
 def recognise(found: Found) -> Recognised:
@@ -50,11 +49,9 @@ def recognise(found: Found) -> Recognised:
       UserError: no Vision Transformer is in there.
     """
     container, tensors = _open(found.value)
-    arguments = found.value.get('args')
-    arguments = arguments if isinstance(arguments, Mapping) else {}
     if hf_names.fits(tensors):
         named, facts = hf_names.to_timm(tensors, config=found.config)
-        return Recognised(layout='hf_vit_mae' if 'mask_token' in named else 'hf_vit', tensors=named, facts=facts, arguments=arguments)
+        return Recognised(layout='hf_vit_mae' if 'mask_token' in named else 'hf_vit', tensors=named, facts=facts)
     tensors = _strip(tensors)
     if 'cls_token' not in tensors or not any(name.startswith('blocks.') for name in tensors):
         some = ', '.join(sorted(tensors)[:4]) or 'no tensor'
@@ -66,10 +63,11 @@ def recognise(found: Found) -> Recognised:
     dino = not whole_mae and named.pop('mask_token', None) is not None
     usual = 'mae' if whole_mae else 'dino' if dino else 'timm'
     layout = 'eva' if eva else {'model': 'mae', 'teacher': 'dino'}.get(container, usual)
-    if 'fc_norm.weight' in named and arguments.get('model') == 'RETFound_mae':
+    program = found.value.get('args')
+    if 'fc_norm.weight' in named and isinstance(program, Mapping) and program.get('model') == 'RETFound_mae':
         layout = 'retfound_v2'
     facts = {'positions': 'rope', 'norm_epsilon': 1e-5, 'pool': 'mean_normed'} if eva else {}
-    return Recognised(layout=layout, tensors=named, facts=facts, arguments=arguments)
+    return Recognised(layout=layout, tensors=named, facts=facts)
 
 
 def _open(value: Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray]]:

@@ -55,9 +55,7 @@ def read_weights(
     origin = {**found.config.get(describe.OURS, {}).get('origin', {'layout': seen.layout}), **found.origin}
     weights = Weights(config=network, params=params, meaning=meaning, preprocessing=preprocessing, origin=origin)
     weights = name_classes(weights, tuple(classes)) if classes else weights
-    weights = adapt.with_pool(weights, pool) if pool else weights
-    weights = weights if norm_twice is None else adapt.with_norm_twice(weights, norm_twice)
-    return adapt.at_size(weights, image_size) if image_size else weights
+    return adapt.adapted(weights, pool=pool, norm_twice=norm_twice, image_size=image_size)
 
 
 def _facts(seen: layouts.Recognised, config: dict[str, Any], *, heads: int | None) -> dict[str, Any]:

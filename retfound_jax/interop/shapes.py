@@ -34,7 +34,7 @@ def infer(tensors: Mapping[str, np.ndarray], *, facts: Mapping[str, Any]) -> ViT
         return encoder
     width = _shape(tensors, 'decoder_embed.weight', rank=2)[0]
     table = tensors.get('pos_embed')
-    fixed = table is not None and _is_sincos(table[0], encoder)
+    fixed = table is not None and positions.is_sincos(table[0])
     own = {name: value for name, value in facts.items() if name in ('norm_pix_loss', 'mask_ratio')}
     return MAEConfig(
         encoder=dataclasses.replace(encoder, positions='sincos' if fixed else 'learned', pool='cls'),
@@ -84,10 +84,6 @@ def _depth(tensors: Mapping[str, np.ndarray], stack: str) -> int:
     if missing:
         raise UserError(f'the weights lack {stack}.{missing[0]}, a block of {max(found, default=0) + 1}: they are cut, or of another model')
     return len(found)
-
-
-def _is_sincos(table_LD: np.ndarray, config: ViTConfig) -> bool:
-    return bool(np.allclose(table_LD, positions.sincos_2d(config.width, grid=config.grid), atol=1e-5))
 
 
 def _shape(tensors: Mapping[str, np.ndarray], name: str, *, rank: int) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ _STORAGES = {
     'LongStorage': np.int64, 'IntStorage': np.int32, 'ShortStorage': np.int16, 'CharStorage': np.int8, 'ByteStorage': np.uint8,
     'BoolStorage': np.bool_,
 }  # fmt: skip
+_DTYPES = ('float32', 'float64', 'float16', 'bfloat16', 'int64', 'int32', 'int16', 'int8', 'uint8', 'bool')
 # Names that a checkpoint's arguments, counters and devices are made of. They become boxes that hold what was said of them.
 _INERT = {
     ('argparse', 'Namespace'), ('torch', 'device'), ('torch', 'Size'), ('pathlib', 'PosixPath'), ('pathlib', 'Path'),
@@ -39,8 +40,6 @@ _INERT = {
     ('numpy._core.multiarray', 'scalar'), ('_codecs', 'encode'), ('collections', 'defaultdict'), ('builtins', 'set'),
     ('__builtin__', 'set'), ('torch.serialization', '_get_layout'),
 }  # fmt: skip
-
-
 # What pickles of protocols 2 to 4 are made of, less what is for other kinds of objects or asks for memory in advance.
 _OPCODES = frozenset(
     'PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT '
@@ -116,12 +115,6 @@ def read(path: Path) -> Any:
         ) from error
     except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise UserError(f'{path} is damaged ({type(error).__name__}: {error}): copy or download it again') from error
-
-
-def is_zip(path: Path) -> bool:
-    """Whether the file begins as a ZIP archive does."""
-    with open(path, 'rb') as file:
-        return file.read(4) == b'PK\x03\x04'
 
 
 def _read(path: Path, archive: zipfile.ZipFile) -> Any:
@@ -205,21 +198,19 @@ class _Reader(pickle.Unpickler):
         return raw[: int(count) * dtype.itemsize].view(dtype)
 
 
-_DTYPES = ('float32', 'float64', 'float16', 'bfloat16', 'int64', 'int32', 'int16', 'int8', 'uint8', 'bool')
-
-
 def _tensor(storage: np.ndarray, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
     """A tensor as a view of its storage; a view that would reach outside is refused."""
     if not isinstance(storage, np.ndarray) or len(shape) != len(stride) or min((offset, *shape, *stride)) < 0:
         raise pickle.UnpicklingError(f'a tensor of shape {tuple(shape)} and stride {tuple(stride)} at {offset}')
+    if 0 in shape:
+        return np.zeros(tuple(shape), storage.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-    if 0 not in shape and last >= len(storage):
+    if last >= len(storage):
         raise pickle.UnpicklingError(f'a tensor of shape {tuple(shape)} reaches outside its storage')
     if math.prod(shape) > len(storage):
         raise pickle.UnpicklingError(f'a tensor of shape {tuple(shape)} is larger than its storage')
     size = storage.itemsize
-    view = np.lib.stride_tricks.as_strided(storage[offset:], tuple(shape), tuple(step * size for step in stride), writeable=False)
-    return view if 0 not in shape else np.zeros(tuple(shape), storage.dtype)
+    return np.lib.stride_tricks.as_strided(storage[offset:], tuple(shape), tuple(step * size for step in stride), writeable=False)
 
 
 def _parameter(data: np.ndarray, *_: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Meaning:
     target_std: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ('encoder', 'mae', 'single', 'multi', 'ordinal', 'regress'):
+        if self.kind not in get_args(Kind):
             raise UsageError(f'there is no kind of weights "{self.kind}"')
 
 

@@ -36,6 +36,12 @@ def sincos_2d(width: int, *, grid: int) -> np.ndarray:
     return table
 
 
+def is_sincos(table_LD: np.ndarray) -> bool:
+    """Whether positions are, to the last digits, the table that `sincos_2d` has for as many patches."""
+    table = sincos_2d(table_LD.shape[1], grid=math.isqrt(len(table_LD)))
+    return table.shape == table_LD.shape and bool(np.allclose(table_LD, table, atol=1e-5))
+
+
 @functools.lru_cache(maxsize=32)
 def rotary_2d(head_width: int, *, grid: int, base: float = 100.0) -> np.ndarray:
     """Sines and cosines [2, grid * grid, head_width] that turn q and k of each patch: DINOv3's axial rotary positions.

@@ -69,14 +69,8 @@ def load_encoder(params_target: Any, params_source: Any, *, missing: tuple[str, 
     params = jax.tree_util.tree_map_with_path(take, params_target)
     _refuse('lack', [name for name in dict.fromkeys(lacking) if not _matches(name, missing)])
     unknown = [name for name in source if name not in visited and not _matches(name, UNVISITED)]
-    _refuse('hold unknown', [name for name in unknown if not (name == 'encoder.pos_embed' and _is_sincos(source[name]))])
+    _refuse('hold unknown', [name for name in unknown if not (name == 'encoder.pos_embed' and positions.is_sincos(source[name]))])
     return params
-
-
-def _is_sincos(table_LD: jax.Array) -> bool:
-    """Whether learned positions are, to the last digits, what a fixed table has."""
-    table = positions.sincos_2d(table_LD.shape[1], grid=math.isqrt(len(table_LD)))
-    return table.shape == table_LD.shape and bool(np.allclose(table_LD, table, atol=1e-5))
 
 
 def _resampled(table_LD: jax.Array, *, rows: int) -> jax.Array:

@@ -7,7 +7,7 @@ channel order), D width.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.models import layers, positions
 
 CHANNELS = 3
+Pool = Literal['mean', 'cls', 'mean_normed']
+POOLS = get_args(Pool)
 TOKEN_STD = 0.02  # of the cls and mask tokens at the start
 
 
@@ -32,7 +34,7 @@ class ViTConfig:
     mlp_ratio: float = 4.0  # MLP width over width; of a SwiGLU, the width of its gated half
     mlp: Literal['gelu', 'swiglu'] = 'gelu'
     # What `embed` gives. mean: fc_norm of the mean patch token; cls: the normed cls token; mean_normed: mean of the normed patch tokens.
-    pool: Literal['mean', 'cls', 'mean_normed'] = 'mean'
+    pool: Pool = 'mean'
     norm_twice: bool = False  # fc_norm is applied to its own result once more, as RETFound's code of 2025 does (pool mean)
     # sincos: a fixed table; learned: a parameter that starts as that table; rope: rotary, in every attention (DINOv3).
     positions: Literal['sincos', 'learned', 'rope'] = 'sincos'

@@ -169,8 +169,12 @@ def load_run(workdir: Path | str, *, which: Which = 'best', mesh: MeshConfig | N
 
 
 def is_run(path: Path | str) -> bool:
-    """Whether a directory is, or began as, one of ours."""
-    return (Path(path) / CHECKPOINTS).is_dir() and (Path(path) / CONFIG).is_file()
+    """Whether a directory is one of ours, also where half of it is missing: then `load_run` says which half."""
+    folder = Path(path)
+    if (folder / CHECKPOINTS).is_dir() or not (folder / CONFIG).is_file():
+        return (folder / CHECKPOINTS).is_dir()
+    said = read_json(folder / CONFIG)
+    return isinstance(said, dict) and said.get('type') == f'{TrainConfig.__module__}:{TrainConfig.__qualname__}'
 
 
 def read_config(workdir: Path | str) -> TrainConfig:
