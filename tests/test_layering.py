@@ -29,6 +29,7 @@ TABLE = {
     'explain': ('core', 'models', 'data'),
     'federated': ('core', 'train'),
     'report': ('core',),
+    'speed': ('core', 'data', 'models', 'optim', 'tasks', 'train'),
     'api': ('core', 'data', 'models', 'tasks', 'train.checkpoint', 'interop', 'evals', 'ingest'),
     'cli': (ANYTHING,),
     '__init__': ('api',),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+
+import numpy as np
 
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.mesh import MeshConfig, ShardingRules
@@ -69,6 +72,30 @@ def resolve(config: TrainConfig, *, source: Source) -> TrainConfig:
         raise UsageError('the run has no step; set steps or epochs')
     warmup = config.optim.warmup_steps or round(config.warmup_epochs * per_epoch)
     columns = {name: target_column(source, name) for name in config.task.labels}
+    return _settled(config, steps=steps, warmup=warmup, columns=columns)
+
+
+def assume(config: TrainConfig, *, rows: int = 1_000_000, classes: int = 5) -> TrainConfig:
+    """`align` and `resolve` where there are no data to ask, for benchmarks and plans.
+
+    Args:
+      rows: [images] the training split is taken to have.
+      classes: of a label whose classes the task does not name.
+
+    Raises:
+      UsageError: task and data disagree.
+    """
+    config = align(config)
+    names = config.task.class_names or tuple(map(str, range(classes)))
+    kinds = {'single': names, 'ordinal': names, 'multi': ('no', 'yes')}
+    column = TargetColumn(values=np.arange(2.0), classes=kinds.get(config.task.kind))
+    per_epoch = rows / config.data.batch_size
+    steps = config.steps or max(1, math.ceil(config.epochs * per_epoch))
+    warmup = config.optim.warmup_steps or round(config.warmup_epochs * per_epoch)
+    return _settled(config, steps=steps, warmup=warmup, columns=dict.fromkeys(config.task.labels, column))
+
+
+def _settled(config: TrainConfig, *, steps: int, warmup: int, columns: Mapping[str, TargetColumn]) -> TrainConfig:
     return dataclasses.replace(
         config,
         steps=steps,

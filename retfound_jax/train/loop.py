@@ -15,16 +15,18 @@ import optax
 
 from retfound_jax.core import environment, progress
 from retfound_jax.core.errors import UserError
-from retfound_jax.core.mesh import batch_sharding, make_mesh
+from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.core.runlog import RunLog, truncate_metrics
 from retfound_jax.data.loader import Loader, eval_batches
 from retfound_jax.data.sources import Source, open_source
-from retfound_jax.optim import learning_rate, make_optimizer
+from retfound_jax.optim import learning_rate
 from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, is_run, load_run, prepare_workdir
 from retfound_jax.train.config import TrainConfig, align, resolve
-from retfound_jax.train.state import TrainState, abstract_params, init_params, init_state, model_spec, param_shardings, state_shardings
-from retfound_jax.train.step import make_predict, make_step
+from retfound_jax.train.program import make_program
+from retfound_jax.train.state import TrainState
+from retfound_jax.train.step import make_predict
 
+Tree = Any
 ReadWeights = Callable[..., Mapping[str, Any]]  # (source, *, image_size) -> parameters by dotted name
 _Pending = tuple[int, dict[str, jax.Array], np.ndarray]  # step, its metrics still on the device, rows of its batch
 
@@ -84,19 +86,8 @@ class _Trainer:
     ) -> None:
         self._config, self._source, self._workdir, self._read_weights = config, source, workdir, read_weights
         self._checkpoints, self._validation = checkpoints, validation
-        self._mesh = make_mesh(config.mesh)
-        self._spec = model_spec(config.task)
-        self._tx = make_optimizer(
-            config.optim,
-            params=abstract_params(self._spec),
-            steps=config.steps,
-            batch_size=config.data.batch_size,
-            depth=config.task.depth,
-            trainable=config.task.trainable,
-        )
-        self._shardings = state_shardings(self._spec, self._tx, mesh=self._mesh, rules=config.rules, ema=bool(config.optim.ema))
-        self._step = make_step(config, spec=self._spec, tx=self._tx, mesh=self._mesh, shardings=self._shardings)
-        self._predict = make_predict(config, spec=self._spec, mesh=self._mesh)
+        self._program = make_program(config)
+        self._predict = make_predict(config, spec=self._program.spec, mesh=self._program.mesh)
         self._loader = Loader(
             config.data, source, seed=config.seed, process_index=jax.process_index(), process_count=jax.process_count()
         )
@@ -113,18 +104,15 @@ class _Trainer:
 
     def _start(self) -> TrainState:
         """The latest checkpoint's state and data position, or fresh ones."""
-        params_place = param_shardings(self._spec, mesh=self._mesh, rules=self._config.rules)
         latest = self._checkpoints.latest
         if latest is None:
-            params = init_params(self._config.task, seed=self._config.seed, shardings=params_place)
-            if self._config.init_from:
-                params = jax.device_put(self._config.task.load_pretrained(params, self._pretrained()), params_place)
-            return init_state(params, self._tx, shardings=self._shardings)
-        shapes = jax.eval_shape(lambda p: init_state(p, self._tx, shardings=self._shardings), abstract_params(self._spec))
-        like = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, self._shardings)
-        state, data = self._checkpoints.restore(latest, like=like)
+            return self._program.init_state(self._pretrain if self._config.init_from else None)
+        state, data = self._checkpoints.restore(latest, like=self._program.abstract_state())
         self._loader.restore(data)
         return state
+
+    def _pretrain(self, params: Tree) -> Tree:
+        return self._config.task.load_pretrained(params, self._pretrained())
 
     def _pretrained(self) -> Mapping[str, Any]:
         """The parameters to start from: those of a run of ours, or of somebody else's weights at the size of the input."""
@@ -142,7 +130,7 @@ class _Trainer:
         with progress.bar(config.steps * unit, desc=config.name, initial=first * unit) as bar:
             for step in range(first + 1, config.steps + 1):
                 batch = next(self._loader)
-                state, now = self._step(state, self._global(batch))
+                state, now = self._program.step(state, self._global(batch))
                 if pending is not None:  # the numbers of the step before, read while this one runs
                     self._read(pending, state, log, bar, rate)
                 pending = (step, now, batch['index'])
@@ -162,7 +150,7 @@ class _Trainer:
         return self._config.eval_every > 0 and step % self._config.eval_every == 0
 
     def _global(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        place = batch_sharding(self._mesh)
+        place = batch_sharding(self._program.mesh)
         wanted = ('image', 'labels') if self._config.task.labels else ('image',)
         return {name: jax.make_array_from_process_local_data(place, batch[name]) for name in wanted}
 
@@ -183,7 +171,7 @@ class _Trainer:
 
     def _stop(self, step: int, values: dict[str, float], state: TrainState, index: np.ndarray) -> None:
         # The step left the state as it was before it, whatever was dispatched since; its data position is that step's own batch.
-        sound = dataclasses.replace(state, halted=jax.device_put(np.zeros((), bool), self._shardings.halted))
+        sound = dataclasses.replace(state, halted=jax.device_put(np.zeros((), bool), self._program.shardings.halted))
         data = {**self._loader.state(), 'step': step - 1}
         self._checkpoints.save(sound, data=data, metrics=None)
         self._checkpoints.wait()

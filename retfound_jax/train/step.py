@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,25 @@ Batch = dict[str, jax.Array]
 Tree = Any
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """A compiled step: call it with a state, which it consumes, and a batch; or `lower` it for shapes alone."""
+
+    compiled: Any  # jitted (state, batch, seed)
+    seed: int
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        # The seed is an argument, not a constant: runs that differ in it alone share one compiled program.
+        return self.compiled(state, batch, np.uint32(self.seed))
+
+    def lower(self, state: TrainState, batch: Any) -> jax.stages.Lowered:
+        """The program for abstract arguments (`jax.ShapeDtypeStruct` with shardings), not yet compiled."""
+        return self.compiled.lower(state, batch, jax.ShapeDtypeStruct((), jnp.uint32))
+
+
 def make_step(
     config: TrainConfig, *, spec: ModelSpec, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, shardings: TrainState
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Step:
     """Compiles `(state, batch) -> (state, metrics)`; every random choice comes from (seed, step)."""
     everywhere = replicated(mesh)
 
@@ -45,8 +62,7 @@ def make_step(
 
     places = (shardings, batch_sharding(mesh), everywhere)
     compiled = jax.jit(step, donate_argnums=0, in_shardings=places, out_shardings=(shardings, everywhere))
-    # The seed is an argument, not a constant: runs that differ in it alone share one compiled program.
-    return lambda state, batch: compiled(state, batch, np.uint32(config.seed))
+    return Step(compiled=compiled, seed=config.seed)
 
 
 def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:

@@ -1,0 +1,80 @@
+"""What a configuration compiles to: mesh, model, optimiser, shardings and step, put together once for whoever trains, measures or plans."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from retfound_jax.core.mesh import batch_sharding, make_mesh
+from retfound_jax.optim import make_optimizer
+from retfound_jax.train.config import TrainConfig
+from retfound_jax.train.state import ModelSpec, TrainState, abstract_params, init_params, init_state, model_spec, state_shardings
+from retfound_jax.train.step import Step, make_step
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """The parts of a run, without an array of it. `config` is resolved: `resolve`, or `assume` where there are no data."""
+
+    config: TrainConfig
+    mesh: jax.sharding.Mesh
+    spec: ModelSpec
+    tx: optax.GradientTransformation
+    shardings: TrainState
+    step: Step
+
+    def init_state(self, change: Callable[[Tree], Tree] | None = None) -> TrainState:
+        """A fresh state, each array made in its shards; `change` may put other weights in before the optimiser sees the parameters."""
+        params = init_params(self.config.task, seed=self.config.seed, shardings=self.shardings.params)
+        if change is not None:
+            params = jax.device_put(change(params), self.shardings.params)
+        return init_state(params, self.tx, shardings=self.shardings)
+
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the state."""
+        shapes = jax.eval_shape(lambda params: init_state(params, self.tx, shardings=self.shardings), abstract_params(self.spec))
+        return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, self.shardings)
+
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of a global batch."""
+        data, place = self.config.data, batch_sharding(self.mesh)
+        shape = (data.batch_size, data.image_size, data.image_size, 3)
+        batch = {'image': jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=place)}
+        labels = len(self.config.task.labels)
+        if labels:
+            batch['labels'] = jax.ShapeDtypeStruct((data.batch_size, labels), jnp.float32, sharding=place)
+        return batch
+
+    def random_batch(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """A batch on the host: noise for images, 0 and 1 for labels."""
+        rng, like = np.random.default_rng(seed), self.abstract_batch()
+        return {name: rng.integers(0, 256 if name == 'image' else 2, leaf.shape).astype(leaf.dtype) for name, leaf in like.items()}
+
+
+def make_program(config: TrainConfig, *, devices: Sequence[jax.Device] | None = None) -> Program:
+    """Puts a run together for `devices`, all of this machine unless given; they may be those of a topology that is not there.
+
+    Raises:
+      UsageError: mesh, schedule or model do not fit.
+    """
+    mesh = make_mesh(config.mesh, devices=None if devices is None else list(devices))
+    spec = model_spec(config.task)
+    tx = make_optimizer(
+        config.optim,
+        params=abstract_params(spec),
+        steps=config.steps,
+        batch_size=config.data.batch_size,
+        depth=config.task.depth,
+        trainable=config.task.trainable,
+    )
+    shardings = state_shardings(spec, tx, mesh=mesh, rules=config.rules, ema=bool(config.optim.ema))
+    step = make_step(config, spec=spec, tx=tx, mesh=mesh, shardings=shardings)
+    return Program(config=config, mesh=mesh, spec=spec, tx=tx, shardings=shardings, step=step)
