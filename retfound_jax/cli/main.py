@@ -1,7 +1,8 @@
 """The front door: `retfound VERB --flags`, `retfound help [VERB]`, `retfound --version`.
 
 A verb is a file of this folder with `SUMMARY` (one line), `define(values)` and `run(values)`; a name that begins with an
-underscore is no verb. A verb is imported only when it is called, so `retfound help` stays fast.
+underscore is no verb. A verb of several parts has `SUMMARY` and `PARTS` instead: name of the part to the module that has the three.
+A verb is imported only when it is called, so `retfound help` stays fast.
 """
 
 from __future__ import annotations
@@ -72,30 +73,57 @@ def _dispatch(words: Sequence[str]) -> None:
     if first == '--version':
         print(_version())
     elif first in _HELP:
-        print(_flags.page(rest[0], load_verb(rest[0])) if rest else _overview())
+        print(_help(rest[0], rest[1:]) if rest else _overview())
     elif first.startswith('-'):
         raise UsageError(f'a verb comes before the flags, as in `retfound VERB {first}`; `retfound help` lists them')
     elif set(_HELP[1:]) & set(rest):
-        print(_flags.page(first, load_verb(first)))
+        print(_help(first, rest))
     else:
         run_verb(first, rest)
 
 
 def run_verb(name: str, words: Sequence[str]) -> None:
     """Parses the flags of verb `name` and runs it; errors are raised, not printed."""
-    module = load_verb(name)
+    name, module, words = _part_of(name, words)
     values = _flags.parse(name, module, words)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its own switches from absl's global flags
     module.run(values)
 
 
+def _part_of(name: str, words: Sequence[str]) -> tuple[str, ModuleType, Sequence[str]]:
+    """The module that runs, its full name, and the words that are left: a verb of several parts takes the first as the part."""
+    module = load_verb(name)
+    parts = getattr(module, 'PARTS', None)
+    if parts is None:
+        return name, module, words
+    if not words or words[0].startswith('-'):
+        raise UsageError(f'`retfound {name}` has the parts {", ".join(parts)}: name one, as in `retfound {name} {next(iter(parts))}`')
+    if words[0] not in parts:
+        known = '; it has ' + ', '.join(parts)
+        raise UsageError(f'`retfound {name}` has no part "{words[0]}"{nearest(words[0], parts) or known}')
+    return f'{name} {words[0]}', importlib.import_module(parts[words[0]]), words[1:]
+
+
+def _help(name: str, rest: Sequence[str]) -> str:
+    """The page of a verb, or of its part where one is named."""
+    parts = getattr(load_verb(name), 'PARTS', None)
+    if parts is None or [word for word in rest if not word.startswith('-')]:
+        full, module, _ = _part_of(name, rest)
+        return _flags.page(full, module)
+    lines = [f'retfound {name}: {load_verb(name).SUMMARY}', '', f'Usage: retfound {name} PART --flag=value ...', '']
+    lines += _columns({part: importlib.import_module(place).SUMMARY for part, place in parts.items()})
+    return '\n'.join([*lines, '', f'`retfound help {name} PART` lists the flags of a part.'])
+
+
 def _overview() -> str:
-    known = verbs()
-    width = max(map(len, known), default=0)
-    lines = ['retfound: foundation models for retinal images in JAX', '', 'Usage: retfound VERB --flag=value ...', '']
-    lines += [f'  {name:<{width}}  {summary}' for name, summary in known.items()]
+    lines = ['retfound: foundation models for retinal images in JAX', '', 'Usage: retfound VERB --flag=value ...', '', *_columns(verbs())]
     return '\n'.join([*lines, '', '`retfound help VERB` lists the flags of a verb; `retfound --version` tells the versions.'])
+
+
+def _columns(summaries: dict[str, str]) -> list[str]:
+    width = max(map(len, summaries), default=0)
+    return [f'  {name:<{width}}  {summary}' for name, summary in summaries.items()]
 
 
 def _version() -> str:

@@ -1,0 +1,10 @@
+"""`retfound bench PART`: what this machine does, always beside a peer or a limit measured in the same run."""
+
+from __future__ import annotations
+
+SUMMARY = 'speed of the training step, of the loader: JSON lines, always a ratio against a peer or a limit'
+PARTS = {
+    'step': 'retfound_jax.cli._bench_step',
+    'loader': 'retfound_jax.cli._bench_loader',
+    'quality': 'retfound_jax.cli._bench_quality',
+}
