@@ -6,6 +6,7 @@ L patches, P pixels of a patch, Y outputs, T the fused q, k, v, G a gate and its
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 
@@ -75,6 +76,14 @@ def param_spec(letters: str, shape: tuple[int, ...], *, rules: ShardingRules, me
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Batches are split over `data` and `fsdp` on their first axis."""
     return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
+
+
+def on_mesh(mesh: Mesh) -> contextlib.AbstractContextManager[None]:
+    """While it is entered, what is traced may name mesh axes without holding the mesh (`models.layers.constrain`).
+
+    It belongs inside the function that is compiled: around the call, axes that XLA partitions by itself are not seen.
+    """
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from retfound_jax.core.mesh import batch_sharding, replicated
+from retfound_jax.core.mesh import batch_sharding, on_mesh, replicated
 from retfound_jax.data.device import prepare
 from retfound_jax.train.config import TrainConfig
 from retfound_jax.train.state import ModelSpec, TrainState
@@ -44,7 +44,8 @@ def make_step(
 
     def step(state: TrainState, batch: Batch, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss, metrics, grads = _gradients(config, spec, state.params, batch, key)
+        with on_mesh(mesh):
+            loss, metrics, grads = _gradients(config, spec, state.params, batch, key)
         norm = optax.tree.norm(grads)
         halted = state.halted | ~jnp.isfinite(loss) | ~jnp.isfinite(norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -103,8 +104,9 @@ def make_predict(config: TrainConfig, *, spec: ModelSpec, mesh: jax.sharding.Mes
 
     def predict(params: Tree, batch: Batch) -> dict[str, jax.Array]:
         model = spec.merge(params)
-        ready = {**batch, 'image': prepare(batch['image'], key=None, config=config.data)}
-        loss, _ = config.task.loss(model, ready, key=None)
-        return {**config.task.predict(model, ready), 'loss': loss}
+        with on_mesh(mesh):
+            ready = {**batch, 'image': prepare(batch['image'], key=None, config=config.data)}
+            loss, _ = config.task.loss(model, ready, key=None)
+            return {**config.task.predict(model, ready), 'loss': loss}
 
     return jax.jit(predict, out_shardings=replicated(mesh))
