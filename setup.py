@@ -22,6 +22,7 @@ REQUIRES = [
     'tensorflow-datasets>=4.9.10',
     'importlib_resources',  # imported by tensorflow-datasets, not declared there
     'protobuf',
+    'filelock',  # jax bounds its cache of compiled programs with it, and does not declare it
     # images
     'numpy>=2.0',
     'opencv-python-headless>=4.10',

@@ -22,10 +22,12 @@ from absl import flags, logging
 
 from retfound_jax import __version__
 from retfound_jax.cli import _errors, _flags
+from retfound_jax.core import compile_cache
 from retfound_jax.core.errors import UsageError, nearest
 
 _FOLDER = Path(__file__).resolve().parent
 _DEBUG = '--debug'
+_COMPILING = ('train', 'evaluate', 'predict', 'embed', 'bench', 'quickstart')  # verbs that hand programs to XLA
 _HELP = ('help', '--help', '-help', '-h')
 
 
@@ -88,6 +90,8 @@ def run_verb(name: str, words: Sequence[str]) -> None:
     values = _flags.parse(name, module, words)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads its own switches from absl's global flags
+    if name.split()[0] in _COMPILING:
+        compile_cache.enable()
     module.run(values)
 
 

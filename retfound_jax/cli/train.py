@@ -60,6 +60,7 @@ def _train(config: object, values: flags.FlagValues) -> None:
     shown = ', '.join(f'{name} {value:.4f}' for name, value in done.metrics.items())
     speed = f', {done.images_per_second:.1f} images/s' if done.images_per_second else ', nothing left to do'
     print(f'{config.name}: {done.step} steps{speed}{"; validation: " + shown if shown else ""}')
+    print(f'programs: {done.programs.compiled} compiled, {done.programs.loaded} loaded from an earlier start')
     print(f'run directory: {values.workdir}')
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from retfound_jax.core import environment, progress
+from retfound_jax.core import compile_cache, environment, progress
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.core.runlog import RunLog, truncate_metrics
@@ -39,6 +39,7 @@ class Outcome:
     step: int
     metrics: dict[str, float]  # of the last validation; empty where there was none
     images_per_second: float  # over the steps of this call, compilation left out
+    programs: compile_cache.Counts  # compiled, and loaded from the cache, in this call
 
 
 def train(
@@ -86,6 +87,7 @@ class _Trainer:
     ) -> None:
         self._config, self._source, self._workdir, self._read_weights = config, source, workdir, read_weights
         self._checkpoints, self._validation = checkpoints, validation
+        self._programs = compile_cache.counts()
         self._program = make_program(config)
         self._predict = make_predict(config, spec=self._program.spec, mesh=self._program.mesh)
         self._loader = Loader(
@@ -144,7 +146,8 @@ class _Trainer:
                     self._save(state, metrics if self._evaluates(step) or last else None)
                     clock.pause()
         self._checkpoints.wait()
-        return Outcome(config=config, step=int(state.step), metrics=metrics, images_per_second=clock.rate())
+        programs = compile_cache.counts().since(self._programs)
+        return Outcome(config=config, step=int(state.step), metrics=metrics, images_per_second=clock.rate(), programs=programs)
 
     def _evaluates(self, step: int) -> bool:
         return self._config.eval_every > 0 and step % self._config.eval_every == 0

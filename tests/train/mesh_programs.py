@@ -28,10 +28,11 @@ def compile_all(overrides: list[list[str]]) -> list[dict[str, Any]]:
 def collectives(text: str) -> list[dict[str, Any]]:
     """Kind and operands, as (dtype, shape), of each collective of a compiled program."""
     found = (match for line in text.splitlines() if (match := _COLLECTIVE.search(line)))
-    return [
-        {'kind': match[2], 'arrays': [(dtype, [int(size) for size in shape.split(',') if size]) for dtype, shape in _SHAPE.findall(match[1])]}
-        for match in found
-    ]
+    return [{'kind': match[2], 'arrays': [(dtype, _sizes(shape)) for dtype, shape in _SHAPE.findall(match[1])]} for match in found]
+
+
+def _sizes(shape: str) -> list[int]:
+    return [int(size) for size in shape.split(',') if size]
 
 
 def _main() -> None:
