@@ -22,7 +22,12 @@ def write(workdir: Path | str, *, devices: str) -> None:
     Args:
       devices: in words, such as '8 TPU v5e'.
     """
-    write_json(Path(workdir) / FILE, {'command': _command(), 'versions': _versions(), 'hardware': f'{devices}; {_cpu()}'})
+    write_json(Path(workdir) / FILE, facts(devices=devices))
+
+
+def facts(*, devices: str) -> dict[str, Any]:
+    """Command, versions and hardware, for whatever is kept with a result."""
+    return {'command': _command(), 'versions': _versions(), 'hardware': f'{devices}; {_cpu()}'}
 
 
 def _command() -> str:
