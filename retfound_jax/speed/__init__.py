@@ -1,1 +1,1 @@
-"""What a training step costs: counted (FLOPs, bytes), measured (beside a peer or a limit, in one run), modelled for machines that are not there."""
+"""What a training step costs: counted (FLOPs, bytes), measured (beside a peer or a limit, in one run), modelled for absent machines."""

@@ -1,0 +1,1 @@
+"""What our step is measured beside: other libraries' models, trained in processes of their own."""

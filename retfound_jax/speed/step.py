@@ -1,0 +1,287 @@
+"""`retfound bench step`: the training step of an experiment, measured on whatever is there beside a peer and the device's own limits."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import jax
+import numpy as np
+
+from retfound_jax.core import environment
+from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.mesh import batch_sharding
+from retfound_jax.speed import flops, measure
+from retfound_jax.speed.peers.process import MODES, OutOfMemory, Peer, setup_request
+from retfound_jax.speed.tables import aligned, duration, human
+from retfound_jax.tasks.base import Task
+from retfound_jax.train.config import TrainConfig, assume
+from retfound_jax.train.program import make_program
+from retfound_jax.train.state import abstract_params
+
+OURS = 'ours'
+_WARM_UP = 2  # [steps]
+Record = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long to measure, and beside whom."""
+
+    steps: int = 20  # [steps] of a turn, dispatched one after another and waited for at the end
+    turns: int = 5  # of each side
+    peer_modes: tuple[str, ...] = ()  # names of `peers.process.MODES`
+    peer_python: str = ''  # interpreter that has the peer's library
+    peer_compile: tuple[str, ...] = ('default',)  # modes of torch.compile that the peer at its best tries beside eager
+    peer_budget: float = 240.0  # [s] of the peer's setup, after which it tries no further one
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.turns < 1:
+            raise UsageError(f'{self.turns} turns of {self.steps} steps measure nothing; give at least one of each')
+        unknown = [mode for mode in self.peer_modes if mode not in MODES]
+        if unknown:
+            raise UsageError(f'a peer has no mode "{unknown[0]}"; it has {", ".join(MODES)}')
+
+
+class Ours:
+    """Our compiled step, its state and one synthetic batch that stays on the device."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._program = make_program(config)
+        with measure.compiling() as self.compiling:
+            self.compiled = self._program.step.lower(self._program.abstract_state(), self._program.abstract_batch()).compile()
+        self._seed = np.uint32(config.seed)
+        self._state = self._program.init_state()
+        self._batch = jax.device_put(self._program.random_batch(), batch_sharding(self._program.mesh))
+        self.loss = math.nan
+        self.turn(_WARM_UP)
+
+    def turn(self, steps: int) -> float:
+        """Seconds of a step.
+
+        Raises:
+          UserError: the loss is not finite, so that later steps change nothing.
+        """
+        start = time.perf_counter()
+        for _ in range(steps):
+            self._state, metrics = self.compiled(self._state, self._batch, self._seed)
+        jax.block_until_ready((self._state, metrics))
+        taken = (time.perf_counter() - start) / steps
+        self.loss = float(metrics['loss'])
+        if not math.isfinite(self.loss):
+            raise UserError('the loss is no longer finite on random images, so its steps are no measure; lower optim.lr or choose float32')
+        return taken
+
+    def put_away(self) -> None:
+        """Frees the device's memory; `bring_back` undoes it."""
+        self._state = jax.device_get(jax.block_until_ready(self._state))
+        self._batch = jax.device_get(self._batch)
+
+    def bring_back(self) -> None:
+        """Onto the device again."""
+        self._state = jax.device_put(self._state, self._program.shardings)
+        self._batch = jax.device_put(self._batch, batch_sharding(self._program.mesh))
+
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(self._program.spec)))
+
+
+def bench(config: TrainConfig, *, plan: Plan, say: Callable[[str], None] = lambda _: None) -> list[Record]:
+    """Measures; one record a line of the table: the run with its limits, each side, each ratio.
+
+    Sides take turns. On the CPU all of them in one round; on an accelerator ours with one peer at a time, so that two models must fit
+    in its memory and not three, and where two do not fit, one after the other, which the record says.
+
+    Args:
+      config: of the experiment; what only data could settle is assumed.
+      say: told what is under way, a line at a time.
+
+    Raises:
+      UsageError: the experiment cannot be put together, or the peer has no such model.
+      UserError: the peer or the step failed.
+    """
+    config = assume(config)
+    cost = flops.count(config.task)
+    dtype, platform = compute_dtype(config.task), jax.devices()[0].platform
+    requests = {mode: _request(config, mode, plan) for mode in plan.peer_modes}  # before anything is compiled: it may be refused
+    say(f'compiling {config.name}, {config.data.batch_size} images, {dtype}')
+    ours = Ours(config)
+    say(f'compiled in {ours.compiling.seconds:.1f} s (cache: {ours.compiling.cache}); measuring the device')
+    limits = _limits(dtype)
+    taken, abouts = _take_turns(ours, requests, plan, say=say, together=platform == 'cpu')
+    again = _limits(dtype)
+    limits = {name: max(value, again[name]) for name, value in limits.items()}  # the device at its best: what a step could have had
+    run = _run_record(config, plan, cost, limits, ours)
+    own = {'memory': dataclasses.asdict(measure.memory(ours.compiled)), 'compile': dataclasses.asdict(ours.compiling), 'loss': ours.loss}
+    sides = [_side(OURS, taken[OURS], run, own), *(_side(mode, taken[mode], run, abouts[mode]) for mode in requests)]
+    return [run, *sides, *(_ratio(mode, taken, alternating=abouts[mode]['alternating']) for mode in requests)]
+
+
+def compute_dtype(task: Task) -> str:
+    """What the encoder computes in."""
+    return getattr(task.model, 'encoder', task.model).compute_dtype
+
+
+def _request(config: TrainConfig, mode: str, plan: Plan) -> Record:
+    cpu = jax.devices()[0].platform == 'cpu'
+    if not cpu and (jax.devices()[0].platform != 'gpu' or jax.device_count() > 1):
+        raise UsageError('the PyTorch peer runs on the CPU or on one GPU; drop --peer on other devices')
+    threads = len(os.sched_getaffinity(0)) if cpu and hasattr(os, 'sched_getaffinity') else 0
+    where = {'device': 'cpu' if cpu else 'gpu', 'threads': threads}
+    return setup_request(config, mode=mode, **where, compile_ways=plan.peer_compile, budget=plan.peer_budget)
+
+
+def _limits(dtype: str) -> dict[str, float]:
+    return {'matmul_flops_per_second': measure.matmul_rate(dtype), 'copy_bytes_per_second': measure.copy_rate()}
+
+
+def _take_turns(
+    ours: Ours, requests: Mapping[str, Record], plan: Plan, *, say: Callable[[str], None], together: bool
+) -> tuple[dict[str, list[float]], dict[str, Record]]:
+    """Seconds of a step of each turn by side, and what the peers said of themselves."""
+    taken: dict[str, list[float]] = {OURS: []}
+    abouts: dict[str, Record] = {}
+    for modes in [list(requests)] if together or not requests else [[mode] for mode in requests]:
+        try:
+            _one_round(ours, {mode: requests[mode] for mode in modes}, plan, taken, abouts, say=say)
+        except OutOfMemory as error:
+            if together:
+                raise
+            say(f'{error}; it runs alone, after ours')
+            taken.pop(modes[0], None)
+            _alone(ours, modes[0], requests[modes[0]], plan, taken, abouts)
+    return taken, abouts
+
+
+def _one_round(
+    ours: Ours, requests: Mapping[str, Record], plan: Plan, taken: dict[str, list[float]], abouts: dict[str, Record], **talk: Any
+) -> None:
+    with ExitStack() as stack:
+        sides: dict[str, Callable[[], float]] = {OURS: lambda: ours.turn(plan.steps)}
+        peers: dict[str, Peer] = {}
+        for mode, request in requests.items():
+            talk['say'](f'setting up {MODES[mode]}')
+            peers[mode] = stack.enter_context(Peer(MODES[mode], python=plan.peer_python))
+            abouts[mode] = {**peers[mode].ask(request), 'alternating': True}
+            sides[mode] = _turn_of(peers[mode], abouts[mode], plan.steps)
+        talk['say'](f'{plan.turns} turns of {plan.steps} steps: {", ".join(sides)}')
+        for name, samples in measure.alternate(plan.turns, sides).items():
+            taken.setdefault(name, []).extend(samples)
+        for mode, peer in peers.items():
+            _ask_limits(peer, abouts[mode])
+
+
+def _alone(ours: Ours, mode: str, request: Record, plan: Plan, taken: dict[str, list[float]], abouts: dict[str, Record]) -> None:
+    """The peer's turns while ours holds no memory, then ours again: still before and after, but not in turn."""
+    taken[OURS] += [ours.turn(plan.steps) for _ in range(plan.turns)]
+    ours.put_away()
+    with Peer(MODES[mode], python=plan.peer_python) as peer:
+        abouts[mode] = {**peer.ask(request), 'alternating': False}
+        turn = _turn_of(peer, abouts[mode], plan.steps)
+        taken[mode] = [turn() for _ in range(plan.turns)]
+        _ask_limits(peer, abouts[mode])
+    ours.bring_back()
+
+
+def _turn_of(peer: Peer, about: Record, steps: int) -> Callable[[], float]:
+    def turn() -> float:
+        answer = peer.ask({'do': 'turn', 'steps': steps})
+        source = 'peak in use' if about['gpu'] else 'peak of the process'
+        about.update(loss=answer['loss'], memory={'bytes': answer['memory'], 'source': source})
+        return answer['seconds'] / steps
+
+    return turn
+
+
+def _ask_limits(peer: Peer, about: Record) -> None:
+    """The peer's own matrix products: they tell whether a difference lies in them or around them."""
+    about['matmul_flops_per_second'] = peer.ask({'do': 'matmul', 'size': 8192 if about['gpu'] else 2048})['rate']
+
+
+def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: dict[str, float], ours: Ours) -> Record:
+    devices = f'{jax.device_count()} {jax.devices()[0].device_kind}'
+    return {
+        'bench': 'step',
+        'kind': 'run',
+        'experiment': config.name,
+        'batch': config.data.batch_size,
+        'dtype': compute_dtype(config.task),
+        'steps': plan.steps,
+        'turns': plan.turns,
+        'parameters': ours.parameters(),
+        'flops_per_image': {'forward': cost.forward, 'training': cost.training},
+        'devices': jax.device_count(),
+        'limits': limits,
+        'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        **environment.facts(devices=devices),
+    }
+
+
+def _side(name: str, samples: Sequence[float], run: Record, about: Record) -> Record:
+    step = measure.Spread.of(samples)
+    rate = run['batch'] / step.median
+    done = rate * run['flops_per_image']['training']
+    return {
+        'bench': 'step',
+        'kind': 'side',
+        'side': name,
+        'images_per_second': rate,
+        'step_seconds': dataclasses.asdict(step),
+        'samples': list(samples),
+        'model_flops_per_second': done,
+        'mfu': done / (run['limits']['matmul_flops_per_second'] * run['devices']),
+        **about,
+    }
+
+
+def _ratio(mode: str, taken: Mapping[str, Sequence[float]], *, alternating: bool) -> Record:
+    """How many times as fast ours is: of each pair of turns where they alternated, else of the medians."""
+    ours, theirs = taken[OURS][-len(taken[mode]) :] if alternating else taken[OURS], taken[mode]
+    if alternating:
+        ratio = measure.Spread.of([theirs_one / ours_one for ours_one, theirs_one in zip(ours, theirs, strict=True)])
+    else:
+        whole = statistics.median(theirs) / statistics.median(ours)
+        ratio = measure.Spread(median=whole, low=whole, high=whole)
+    return {'bench': 'step', 'kind': 'ratio', 'side': mode, 'ours_over_side': dataclasses.asdict(ratio), 'alternating': alternating}
+
+
+def table(records: Sequence[Record]) -> str:
+    """The records for people."""
+    run = records[0]
+    sides = [record for record in records if record['kind'] == 'side']
+    head = f'{run["experiment"]}: {run["batch"]} images a step, {run["dtype"]}, {run["parameters"] / 1e6:.1f} M parameters, '
+    head += f'{run["flops_per_image"]["training"] / 1e9:.2f} GFLOP an image; {run["hardware"]}'
+    rows = [['', 'images/s', 'step', '(quartiles)', 'model FLOP/s', 'of matmul', 'memory', 'compile'], *map(_row, sides)]
+    limits = run['limits']
+    tail = [f'matmul in {run["dtype"]}: {human(limits["matmul_flops_per_second"])}FLOP/s; copy {human(limits["copy_bytes_per_second"])}B/s']
+    for record in sides[1:]:
+        tried = ', '.join(f'{way} {duration(seconds)}' for way, seconds in record['tried'].items() if seconds)
+        tail.append(f'{MODES[record["side"]]}: {record["dtype"]}, {record["compile"]}{f" (tried: {tried})" if tried else ""}')
+    for record in (record for record in records if record['kind'] == 'ratio'):
+        ratio, how = record['ours_over_side'], '' if record['alternating'] else ', not in turn'
+        tail.append(f'ours is {ratio["median"]:.2f} times {MODES[record["side"]]} ({ratio["low"]:.2f} to {ratio["high"]:.2f}{how})')
+    return '\n'.join([head, *aligned(rows), *tail])
+
+
+def _row(side: Record) -> list[str]:
+    step = side['step_seconds']
+    compile_time = side['compile']['seconds'] if side['side'] == OURS else side['setup_seconds']
+    return [
+        OURS if side['side'] == OURS else MODES[side['side']],
+        f'{side["images_per_second"]:,.2f}',
+        duration(step['median']),
+        f'{duration(step["low"])} to {duration(step["high"])}',
+        human(side['model_flops_per_second']),
+        f'{100 * side["mfu"]:.0f} %',
+        f'{human(side["memory"]["bytes"])}B ({side["memory"]["source"]})',
+        f'{compile_time:.0f} s',
+    ]
+
