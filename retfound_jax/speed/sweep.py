@@ -1,0 +1,118 @@
+"""The best layout that fits: batch, remat and mesh are varied, each layout is compiled, the highest modelled rate wins."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from retfound_jax.core.config import override
+from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.speed.chips import Topology
+from retfound_jax.speed.plan import Plan
+from retfound_jax.train.config import TrainConfig
+
+VARIED = ('batch', 'remat', 'mesh')
+REMATS = ('none', 'dots', 'full')
+BATCHES = tuple(2**power for power in range(2, 11))  # [images] a chip
+# A split finer than this leaves matrices of a thousand columns with shards of less than a register's 128 lanes: gathers and scatters then
+# become sums of whole matrices.
+FINEST_SPLIT = 16
+_WORTH = 1.01  # a larger batch has to be this much faster to be tried further
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A layout to compile."""
+
+    batch_per_chip: int
+    remat: str
+    fsdp: int
+
+    @property
+    def chain(self) -> tuple[str, int]:
+        """Candidates of one chain differ in the batch alone."""
+        return self.remat, self.fsdp
+
+
+def candidates(
+    config: TrainConfig, *, topology: Topology, varied: Sequence[str], batches: Sequence[int] = BATCHES
+) -> dict[tuple[str, int], list[Candidate]]:
+    """Chains of layouts, the batch growing along each; what is not varied stays as the config has it.
+
+    Raises:
+      UsageError: there is nothing of that name to vary, or this model has no remat to choose.
+    """
+    for name in varied:
+        if name not in VARIED:
+            raise UsageError(f'--sweep {name}: only {", ".join(VARIED)} can be varied{nearest(name, VARIED)}')
+    own = _remat(config)
+    if 'remat' in varied and not own:
+        raise UsageError(f'--sweep remat: {config.name} has no field `remat`; leave it out')
+    sizes = sorted(batches) if 'batch' in varied else [max(1, config.data.batch_size // topology.chips)]
+    remats = REMATS if 'remat' in varied else (own,)
+    splits = _splits(topology) if 'mesh' in varied else (config.mesh.fsdp,)
+    chains: dict[tuple[str, int], list[Candidate]] = {}
+    for remat, fsdp, size in itertools.product(remats, splits, sizes):
+        one = Candidate(batch_per_chip=size, remat=remat, fsdp=fsdp)
+        chains.setdefault(one.chain, []).append(one)
+    return chains
+
+
+def apply(config: TrainConfig, candidate: Candidate, *, topology: Topology) -> TrainConfig:
+    """The config in that layout. The batch changes the recipe: the learning rate follows it by the config's own rule."""
+    changes = [f'data.batch_size={candidate.batch_per_chip * topology.chips}', 'mesh.data=-1', f'mesh.fsdp={candidate.fsdp}']
+    path = _remat_path(config)
+    return override(config, [*changes, f'{path}={candidate.remat}'] if path else changes)
+
+
+def sweep(chains: dict[tuple[str, int], list[Candidate]], make: Callable[[Candidate], Plan]) -> Iterator[Plan]:
+    """Plans of all layouts worth compiling: a chain ends where a batch does not fit, or is no faster than the one before.
+
+    No layout is left out because of another chain: what remat or a split costs is what the table is to show.
+    """
+    for chain in chains.values():
+        rate = 0.0
+        for candidate in chain:
+            plan = make(candidate)
+            yield plan
+            if not plan.fits or plan.images_per_second < rate * _WORTH:
+                break
+            rate = plan.images_per_second
+
+
+def best(plans: Sequence[Plan]) -> Plan | None:
+    """Of those that fit the fastest; of equals (within 1 %) the one that leaves most memory free."""
+    fitting = [plan for plan in plans if plan.fits]
+    if not fitting:
+        return None
+    top = max(plan.images_per_second for plan in fitting)
+    equals = [plan for plan in fitting if plan.images_per_second * _WORTH >= top]
+    return min(equals, key=lambda plan: plan.memory.total)
+
+
+def _splits(topology: Topology) -> tuple[int, ...]:
+    inside = topology.chips * topology.chip.cores // topology.slices
+    return tuple(size for size in (1, 4, FINEST_SPLIT) if inside % size == 0 and size <= inside)
+
+
+def _remat(config: TrainConfig) -> str:
+    path = _remat_path(config)
+    value = config
+    for name in path.split('.') if path else ():
+        value = getattr(value, name)
+    return str(value) if path else ''
+
+
+def _remat_path(config: TrainConfig) -> str:
+    """Dotted path of the encoder's `remat`, or nothing."""
+    waiting: list[tuple[str, object]] = [('task', config.task)]
+    while waiting:
+        path, value = waiting.pop(0)
+        for field in dataclasses.fields(value):
+            inner = getattr(value, field.name)
+            if field.name == 'remat':
+                return f'{path}.remat'
+            if dataclasses.is_dataclass(inner):
+                waiting.append((f'{path}.{field.name}', inner))
+    return ''
