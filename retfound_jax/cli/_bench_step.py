@@ -25,7 +25,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum('peer', None, ['torch'], 'library to measure beside ours, in a process of its own', flag_values=values)
     flags.DEFINE_string('peer_python', '', 'Python that has the peer; this one unless given', flag_values=values)
     flags.DEFINE_list('peer_modes', ['published', 'best'], 'published, best, or both', flag_values=values)
-    flags.DEFINE_list('peer_compile', ['default'], 'modes of torch.compile that best tries beside eager; empty: none', flag_values=values)
+    ways = 'what best tries beside eager: default (of torch.compile), onednn+eager, ...; empty: nothing; unless given, by device'
+    flags.DEFINE_list('peer_ways', None, ways, flag_values=values)
     flags.DEFINE_string('json', '', 'file for the results as JSON lines', flag_values=values)
 
 
@@ -49,7 +50,7 @@ def run(values: flags.FlagValues) -> None:
         turns=values.turns,
         peer_modes=tuple(values.peer_modes) if values.peer else (),
         peer_python=_python(values) if values.peer else '',
-        peer_compile=tuple(values.peer_compile),
+        peer_ways=None if values.peer_ways is None else tuple(values.peer_ways),
     )
     records = step.bench(config, plan=plan, say=lambda line: print(line, file=sys.stderr))
     print(step.table(records))

@@ -19,7 +19,7 @@ from retfound_jax.core import environment
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.speed import flops, measure
-from retfound_jax.speed.peers.process import MODES, OutOfMemory, Peer, setup_request
+from retfound_jax.speed.peers.process import MODES, WAYS, OutOfMemory, Peer, setup_request
 from retfound_jax.speed.tables import aligned, duration, human
 from retfound_jax.tasks.base import Task
 from retfound_jax.train.config import TrainConfig, assume
@@ -39,7 +39,7 @@ class Plan:
     turns: int = 5  # of each side
     peer_modes: tuple[str, ...] = ()  # names of `peers.process.MODES`
     peer_python: str = ''  # interpreter that has the peer's library
-    peer_compile: tuple[str, ...] = ('default',)  # modes of torch.compile that the peer at its best tries beside eager
+    peer_ways: tuple[str, ...] | None = None  # that the peer at its best tries beside eager; None: those of `peers.process.WAYS`
     peer_budget: float = 240.0  # [s] of the peer's setup, after which it tries no further one
 
     def __post_init__(self) -> None:
@@ -110,13 +110,13 @@ def bench(config: TrainConfig, *, plan: Plan, say: Callable[[str], None] = lambd
     """
     config = assume(config)
     cost = flops.count(config.task)
-    dtype, platform = compute_dtype(config.task), jax.devices()[0].platform
+    dtype = compute_dtype(config.task)
     requests = {mode: _request(config, mode, plan) for mode in plan.peer_modes}  # before anything is compiled: it may be refused
     say(f'compiling {config.name}, {config.data.batch_size} images, {dtype}')
     ours = Ours(config)
     say(f'compiled in {ours.compiling.seconds:.1f} s (cache: {ours.compiling.cache}); measuring the device')
     limits = _limits(dtype)
-    taken, abouts = _take_turns(ours, requests, plan, say=say, together=platform == 'cpu')
+    taken, abouts = _take_turns(ours, requests, plan, say=say, together=_all_at_once())
     again = _limits(dtype)
     limits = {name: max(value, again[name]) for name, value in limits.items()}  # the device at its best: what a step could have had
     run = _run_record(config, plan, cost, limits, ours)
@@ -136,7 +136,12 @@ def _request(config: TrainConfig, mode: str, plan: Plan) -> Record:
         raise UsageError('the PyTorch peer runs on the CPU or on one GPU; drop --peer on other devices')
     threads = len(os.sched_getaffinity(0)) if cpu and hasattr(os, 'sched_getaffinity') else 0
     where = {'device': 'cpu' if cpu else 'gpu', 'threads': threads}
-    return setup_request(config, mode=mode, **where, compile_ways=plan.peer_compile, budget=plan.peer_budget)
+    ways = WAYS[where['device']] if plan.peer_ways is None else plan.peer_ways
+    return setup_request(config, mode=mode, **where, ways=ways, budget=plan.peer_budget)
+
+
+def _all_at_once() -> bool:
+    return jax.devices()[0].platform == 'cpu'
 
 
 def _limits(dtype: str) -> dict[str, float]:
@@ -259,12 +264,12 @@ def table(records: Sequence[Record]) -> str:
     sides = [record for record in records if record['kind'] == 'side']
     head = f'{run["experiment"]}: {run["batch"]} images a step, {run["dtype"]}, {run["parameters"] / 1e6:.1f} M parameters, '
     head += f'{run["flops_per_image"]["training"] / 1e9:.2f} GFLOP an image; {run["hardware"]}'
-    rows = [['', 'images/s', 'step', '(quartiles)', 'model FLOP/s', 'of matmul', 'memory', 'compile'], *map(_row, sides)]
+    rows = [['', 'images/s', 'step', '(quartiles)', 'model FLOP/s', 'of matmul', 'memory', 'set-up'], *map(_row, sides)]
     limits = run['limits']
     tail = [f'matmul in {run["dtype"]}: {human(limits["matmul_flops_per_second"])}FLOP/s; copy {human(limits["copy_bytes_per_second"])}B/s']
     for record in sides[1:]:
         tried = ', '.join(f'{way} {duration(seconds)}' for way, seconds in record['tried'].items() if seconds)
-        tail.append(f'{MODES[record["side"]]}: {record["dtype"]}, {record["compile"]}{f" (tried: {tried})" if tried else ""}')
+        tail.append(f'{MODES[record["side"]]}: {record["dtype"]}, {record["way"]}{f" (tried: {tried})" if tried else ""}')
     for record in (record for record in records if record['kind'] == 'ratio'):
         ratio, how = record['ours_over_side'], '' if record['alternating'] else ', not in turn'
         tail.append(f'ours is {ratio["median"]:.2f} times {MODES[record["side"]]} ({ratio["low"]:.2f} to {ratio["high"]:.2f}{how})')
@@ -273,7 +278,7 @@ def table(records: Sequence[Record]) -> str:
 
 def _row(side: Record) -> list[str]:
     step = side['step_seconds']
-    compile_time = side['compile']['seconds'] if side['side'] == OURS else side['setup_seconds']
+    setup = side['compile']['seconds'] if side['side'] == OURS else side['setup_seconds']
     return [
         OURS if side['side'] == OURS else MODES[side['side']],
         f'{side["images_per_second"]:,.2f}',
@@ -282,6 +287,6 @@ def _row(side: Record) -> list[str]:
         human(side['model_flops_per_second']),
         f'{100 * side["mfu"]:.0f} %',
         f'{human(side["memory"]["bytes"])}B ({side["memory"]["source"]})',
-        f'{compile_time:.0f} s',
+        f'{setup:.0f} s',
     ]
 

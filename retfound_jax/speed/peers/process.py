@@ -20,6 +20,7 @@ from retfound_jax.tasks.mae import MAETask
 from retfound_jax.train.config import TrainConfig
 
 TORCH = Path(__file__).with_name('torch_vit.py')
+WAYS = {'cpu': ('onednn+eager', 'default', 'onednn+default'), 'gpu': ('default',)}  # that the peer at its best tries, unless told
 MODES = {'published': 'PyTorch as published', 'best': 'PyTorch at its best'}
 _REPLY_SECONDS = 900.0  # a peer that compiles may be silent for minutes
 
@@ -62,7 +63,7 @@ class Peer:
             line = self._lines.get(timeout=self._seconds)
         except queue.Empty:
             silent = f'{self.name} gave no answer to "{request["do"]}" within {self._seconds:.0f} s'
-            raise UserError(f'{silent}; try a smaller batch, or --peer_compile= without compiling') from None
+            raise UserError(f'{silent}; try a smaller batch, or fewer --peer_ways') from None
         except BrokenPipeError:
             line = ''
         if not line:
@@ -105,14 +106,14 @@ def _close(stream: IO[str]) -> None:
 
 
 def setup_request(
-    config: TrainConfig, *, mode: str, device: str, threads: int, compile_ways: Sequence[str], budget: float
+    config: TrainConfig, *, mode: str, device: str, threads: int, ways: Sequence[str], budget: float
 ) -> dict[str, Any]:
     """What a peer is told to be: the same shapes, batch, optimiser and arithmetic as a resolved configuration.
 
     Args:
       device: 'cpu' or 'gpu'.
       threads: of the CPU; 0 as the peer chooses.
-      compile_ways: of mode best: modes of torch.compile to try beside eager.
+      ways: of mode best, to try beside eager: see `torch_vit`.
       budget: [s] after which no further one is tried.
 
     Raises:
@@ -134,7 +135,7 @@ def setup_request(
         'mean': list(data.mean),
         'std': list(data.std),
         'optim': {'lr': rate, 'weight_decay': optim.weight_decay, 'b1': optim.b1, 'b2': optim.b2, 'layer_decay': optim.layer_decay},
-        'compile': list(compile_ways),
+        'ways': list(ways),
         'budget': budget,
     }
 
