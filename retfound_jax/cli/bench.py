@@ -7,4 +7,5 @@ PARTS = {
     'step': 'retfound_jax.cli._bench_step',
     'loader': 'retfound_jax.cli._bench_loader',
     'quality': 'retfound_jax.cli._bench_quality',
+    'parity': 'retfound_jax.cli._bench_parity',
 }

@@ -19,6 +19,7 @@ from retfound_jax.core import environment
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.speed import flops, measure
+from retfound_jax.speed.chips import chip_of
 from retfound_jax.speed.peers.process import MODES, WAYS, OutOfMemory, Peer, setup_request
 from retfound_jax.speed.tables import aligned, duration, human
 from retfound_jax.tasks.base import Task
@@ -119,7 +120,7 @@ def bench(config: TrainConfig, *, plan: Plan, say: Callable[[str], None] = lambd
     taken, abouts = _take_turns(ours, requests, plan, say=say, together=_all_at_once())
     again = _limits(dtype)
     limits = {name: max(value, again[name]) for name, value in limits.items()}  # the device at its best: what a step could have had
-    run = _run_record(config, plan, cost, limits, ours)
+    run = _run_record(config, plan, cost, {**limits, 'data_sheet_flops_per_second': _data_sheet(dtype)}, ours)
     own = {'memory': dataclasses.asdict(measure.memory(ours.compiled)), 'compile': dataclasses.asdict(ours.compiling), 'loss': ours.loss}
     sides = [_side(OURS, taken[OURS], run, own), *(_side(mode, taken[mode], run, abouts[mode]) for mode in requests)]
     return [run, *sides, *(_ratio(mode, taken, alternating=abouts[mode]['alternating']) for mode in requests)]
@@ -146,6 +147,12 @@ def _all_at_once() -> bool:
 
 def _limits(dtype: str) -> dict[str, float]:
     return {'matmul_flops_per_second': measure.matmul_rate(dtype), 'copy_bytes_per_second': measure.copy_rate()}
+
+
+def _data_sheet(dtype: str) -> float | None:
+    """[FLOP/s] of a device as published, where that is known: for bfloat16."""
+    chip = chip_of(jax.devices()[0].device_kind)
+    return chip.flops / chip.cores if chip is not None and chip.name != 'cpu' and dtype == 'bfloat16' else None
 
 
 def _take_turns(
@@ -211,7 +218,7 @@ def _ask_limits(peer: Peer, about: Record) -> None:
     about['matmul_flops_per_second'] = peer.ask({'do': 'matmul', 'size': 8192 if about['gpu'] else 2048})['rate']
 
 
-def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: dict[str, float], ours: Ours) -> Record:
+def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: Mapping[str, float | None], ours: Ours) -> Record:
     devices = f'{jax.device_count()} {jax.devices()[0].device_kind}'
     return {
         'bench': 'step',
@@ -224,7 +231,7 @@ def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: dict
         'parameters': ours.parameters(),
         'flops_per_image': {'forward': cost.forward, 'training': cost.training},
         'devices': jax.device_count(),
-        'limits': limits,
+        'limits': dict(limits),
         'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         **environment.facts(devices=devices),
     }
@@ -234,6 +241,7 @@ def _side(name: str, samples: Sequence[float], run: Record, about: Record) -> Re
     step = measure.Spread.of(samples)
     rate = run['batch'] / step.median
     done = rate * run['flops_per_image']['training']
+    published = run['limits']['data_sheet_flops_per_second']
     return {
         'bench': 'step',
         'kind': 'side',
@@ -243,6 +251,7 @@ def _side(name: str, samples: Sequence[float], run: Record, about: Record) -> Re
         'samples': list(samples),
         'model_flops_per_second': done,
         'mfu': done / (run['limits']['matmul_flops_per_second'] * run['devices']),
+        'mfu_data_sheet': done / (published * run['devices']) if published else None,
         **about,
     }
 
@@ -267,6 +276,8 @@ def table(records: Sequence[Record]) -> str:
     rows = [['', 'images/s', 'step', '(quartiles)', 'model FLOP/s', 'of matmul', 'memory', 'set-up'], *map(_row, sides)]
     limits = run['limits']
     tail = [f'matmul in {run["dtype"]}: {human(limits["matmul_flops_per_second"])}FLOP/s; copy {human(limits["copy_bytes_per_second"])}B/s']
+    if limits['data_sheet_flops_per_second']:
+        tail.append(f'of the data sheet ({human(limits["data_sheet_flops_per_second"])}FLOP/s): {100 * sides[0]["mfu_data_sheet"]:.0f} %')
     for record in sides[1:]:
         tried = ', '.join(f'{way} {duration(seconds)}' for way, seconds in record['tried'].items() if seconds)
         tail.append(f'{MODES[record["side"]]}: {record["dtype"]}, {record["way"]}{f" (tried: {tried})" if tried else ""}')
