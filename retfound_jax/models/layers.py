@@ -40,10 +40,10 @@ class Linear(nnx.Module):
         self._outputs = outputs
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Computes in the dtype of x; gradients of kernel and bias are summed in float32."""
+        """Computes in the dtype of x; gradients of kernel and bias are summed in the dtype each is given in, as a rule float32."""
         kernel = self.kernel[...]
         bias = jnp.zeros(self._outputs, kernel.dtype) if self.bias is None else self.bias[...]
-        return _affine(x, kernel, bias) if x.dtype == kernel.dtype else _mixed_affine(x, kernel, bias)
+        return _affine(x, kernel, bias) if x.dtype == kernel.dtype == bias.dtype else _mixed_affine(x, kernel, bias)
 
 
 def _affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
