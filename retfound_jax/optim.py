@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ EMBEDDINGS = ('patch_embed', 'cls_token', 'reg_token', 'pos_embed')  # layer 0 o
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, its schedule, and what the training step does around it (`accumulate`, `ema`)."""
+    """AdamW, its schedule, and what the training step does around it (`accumulate`, `gradient_dtype`, `ema`)."""
 
     base_lr: float = 1.5e-4  # peak rate per 256 images of a step's whole batch
     lr: float | None = None  # peak rate as it is; overrides base_lr
@@ -35,6 +35,9 @@ class OptimConfig:
     layer_decay: float = 1.0  # the rate of layer i is decay ** (depth + 1 - i) of the peak
     clip_norm: float | None = None  # of the gradient over all trained parameters
     accumulate: int = 1  # microbatches of a step; the training step's business
+    # What blocks' kernel gradients are summed over devices in; bfloat16 halves what travels, needs a compute_dtype of bfloat16 and is
+    # float32 again before anything is done with it. The training step's business.
+    gradient_dtype: Literal['float32', 'bfloat16'] = 'float32'
     ema: float = 0.0  # decay of the moving average of the parameters, 0 none; the training step's business
 
 

@@ -47,6 +47,11 @@ class Task(abc.ABC):
         """Side of the square input [px]."""
 
     @property
+    def compute_dtype(self) -> str:
+        """What matrix products are made in, float32 or bfloat16."""
+        return 'float32'
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes of a single or ordinal label; empty otherwise."""
         return ()

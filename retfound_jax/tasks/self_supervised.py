@@ -22,6 +22,10 @@ class SelfSupervisedTask(Task):
     def image_size(self) -> int:
         return self.model.encoder.image_size
 
+    @property
+    def compute_dtype(self) -> str:
+        return self.model.encoder.compute_dtype
+
 
 def mean_loss(loss_B: jax.Array, batch: Batch) -> jax.Array:
     """The mean over a batch's images, without those that only fill it up."""

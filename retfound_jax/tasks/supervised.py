@@ -35,6 +35,10 @@ class SupervisedTask(Task):
         return self.model.image_size
 
     @property
+    def compute_dtype(self) -> str:
+        return self.model.compute_dtype
+
+    @property
     def outputs(self) -> int:
         """Width of the head."""
         return len(self.labels)

@@ -53,6 +53,9 @@ def align(config: TrainConfig) -> TrainConfig:
     if config.task.image_size != config.data.image_size:
         sizes = f'{config.task.image_size} px and data.image_size is {config.data.image_size} px'
         raise UsageError(f'the task takes images of {sizes}; set both alike')
+    if config.optim.gradient_dtype != 'float32' and config.task.compute_dtype != config.optim.gradient_dtype:
+        made = f'the task computes in {config.task.compute_dtype}'
+        raise UsageError(f'optim.gradient_dtype is {config.optim.gradient_dtype} and {made}; set its compute_dtype alike, or float32 here')
     if config.data.labels not in ((), config.task.labels):
         raise UsageError(f'data.labels is {list(config.data.labels)} and task.labels is {list(config.task.labels)}; set task.labels alone')
     return dataclasses.replace(config, data=dataclasses.replace(config.data, labels=config.task.labels))

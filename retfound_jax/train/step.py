@@ -14,7 +14,7 @@ import optax
 from retfound_jax.core.mesh import batch_sharding, on_mesh, replicated
 from retfound_jax.data.device import prepare
 from retfound_jax.train.config import TrainConfig
-from retfound_jax.train.state import ModelSpec, TrainState
+from retfound_jax.train.state import ModelSpec, TrainState, path_string
 
 Batch = dict[str, jax.Array]
 Tree = Any
@@ -75,7 +75,10 @@ def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch,
         image = prepare(part['image'], key=augment_key, config=config.data)
         return config.task.loss(spec.merge(params), {**part, 'image': image}, key=task_key)
 
-    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    def gradient(params: Tree, part: Batch, key: jax.Array) -> tuple[tuple[jax.Array, dict], Tree]:
+        result, grads = jax.value_and_grad(loss_of, has_aux=True)(_as_summed(params, dtype=config.optim.gradient_dtype), part, key)
+        return result, jax.tree.map(lambda grad, param: grad.astype(param.dtype), grads, params)
+
     if parts == 1:
         (loss, metrics), grads = gradient(params, batch, key)
         return loss, metrics, grads
@@ -91,6 +94,19 @@ def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch,
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss_like, metrics_like, grads_like))
     total, _ = jax.lax.scan(one, zeros, (split, keys))
     return jax.tree.map(lambda x: x / parts, total)
+
+
+def _as_summed(params: Tree, *, dtype: str) -> Tree:
+    """The kernels of blocks in the dtype that their gradients are summed over devices in: a gradient has the dtype of its parameter.
+
+    A block that computes in this dtype rounds its kernels to it anyway, so the loss is the same to the last bit.
+    """
+
+    def cast(path: tuple, param: jax.Array) -> jax.Array:
+        names = path_string(path).split('.')
+        return param.astype(dtype) if names[-1] == 'kernel' and any(name.endswith('blocks') for name in names) else param
+
+    return params if dtype == 'float32' else jax.tree_util.tree_map_with_path(cast, params)
 
 
 def _average(state: TrainState, updates: Tree, *, decay: float) -> Tree:

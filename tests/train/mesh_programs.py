@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ _SHAPE = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
 
 
 def compile_all(overrides: list[list[str]]) -> list[dict[str, Any]]:
-    """Collectives and bytes a device of the tiny masked autoencoder's step, for each list of changes; eight CPU devices."""
-    environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
+    """Of the tiny masked autoencoder's step on eight CPU devices, for each list of changes: collectives, as compiled and as `asked` for
+    by the partitioned program (a CPU sums bfloat16 in float32), and the bytes of a device's arguments.
+    """
+    # Without the cache, as a program that is loaded is not partitioned again.
+    switches = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'}
     here = Path(__file__).resolve()
     call = [sys.executable, str(here), json.dumps(overrides)]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, cwd=here.parents[2])
+    done = subprocess.run(call, env=os.environ | switches, capture_output=True, text=True, check=False, cwd=here.parents[2])
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
 
@@ -45,9 +49,14 @@ def _main() -> None:
     for changes in json.loads(sys.argv[1]):
         base = train_runs.mae(data=train_runs.data(batch_size=BATCH))
         program = make_program(assume(override(base, changes)))
-        compiled = program.step.lower(program.abstract_state(), program.abstract_batch()).compile()
+        lowered = program.step.lower(program.abstract_state(), program.abstract_batch())
+        with tempfile.TemporaryDirectory() as folder:
+            compiled = lowered.compile({'xla_dump_to': folder, 'xla_dump_hlo_pass_re': 'spmd-partitioning'})
+            (partitioned,) = Path(folder).glob('*jit_step*after_spmd-partitioning*.txt')
+            asked = collectives(partitioned.read_text())
         memory = compiled.memory_analysis()
-        print(json.dumps({'collectives': collectives(compiled.as_text()), 'arguments': memory.argument_size_in_bytes}), flush=True)
+        found = {'collectives': collectives(compiled.as_text()), 'asked': asked, 'arguments': memory.argument_size_in_bytes}
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == '__main__':
