@@ -279,7 +279,7 @@ def table(records: Sequence[Record]) -> str:
     if limits['data_sheet_flops_per_second']:
         tail.append(f'of the data sheet ({human(limits["data_sheet_flops_per_second"])}FLOP/s): {100 * sides[0]["mfu_data_sheet"]:.0f} %')
     for record in sides[1:]:
-        tried = ', '.join(f'{way} {duration(seconds)}' for way, seconds in record['tried'].items() if seconds)
+        tried = ', '.join(f'{way} {found if isinstance(found, str) else duration(found)}' for way, found in record['tried'].items())
         tail.append(f'{MODES[record["side"]]}: {record["dtype"]}, {record["way"]}{f" (tried: {tried})" if tried else ""}')
     for record in (record for record in records if record['kind'] == 'ratio'):
         ratio, how = record['ours_over_side'], '' if record['alternating'] else ', not in turn'

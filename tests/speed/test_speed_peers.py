@@ -94,13 +94,14 @@ def test_products_of_onednn_and_their_gradients_are_those_of_pytorch() -> None:
     shapes = (2, 5, 24), (16, 24), (16,)
     draws = [torch.randn(*shape, generator=torch.Generator().manual_seed(i)) for i, shape in enumerate(shapes)]
     results = []
-    for product in (torch.nn.functional.linear, script.OneDNN.apply):
+    for product in (torch.nn.functional.linear, script.onednn, torch.compile(script.onednn, backend='aot_eager')):
         leaves = [draw.clone().requires_grad_() for draw in draws]
         value = product(*leaves)
         value.square().sum().backward()
         results.append([value, *(leaf.grad for leaf in leaves)])
-    for theirs, ours in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+    for theirs, *others in zip(*results, strict=True):
+        for ours in others:
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
 def _as_module(path: Path) -> Any:
@@ -115,7 +116,7 @@ def _as_module(path: Path) -> Any:
 @pytest.mark.oracle
 def test_peer_out_of_time_tries_no_further_way(peer: Peer) -> None:
     about = peer.ask(request(mae(), 'best', ways=('default',), budget=0.0))
-    assert about['tried'].keys() == {'eager', 'default'} and about['tried']['default'] is None and about['way'] == 'eager'
+    assert about['tried'].keys() == {'eager', 'default'} and about['tried']['default'].startswith('not tried') and about['way'] == 'eager'
 
 
 @pytest.mark.oracle

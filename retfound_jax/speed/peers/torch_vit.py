@@ -49,23 +49,29 @@ def sincos_table(width: int, grid: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), table.float()])[None]
 
 
-class OneDNN(torch.autograd.Function):
+@torch.library.custom_op('peer::onednn', mutates_args=())  # an operator of its own, so that torch.compile takes it as it is
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x w' + b by oneDNN, with its gradients by the same."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        rows, inputs = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
-        return _onednn(dy, weight.t()), _onednn(rows.t(), inputs.t()), rows.sum(0) if ctx.needs_input_grad[2] else None
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
+
+
+@onednn.register_fake
+def _shape_of(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    rows, inputs = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
+    dx = onednn(rows, weight.t(), None).view(x.shape) if ctx.needs_input_grad[0] else None
+    return dx, onednn(rows.t(), inputs.t(), None), rows.sum(0) if ctx.needs_input_grad[2] else None
+
+
+onednn.register_autograd(_gradients, setup_context=_keep)
 
 
 class Linear(nn.Linear):
@@ -330,13 +336,13 @@ def setup(request: Shape) -> tuple[Trainer, Shape]:
     trainer = Trainer(request)
     trainer.turn(1)
     ways = ['eager', *request['ways']] if trainer.best else ['eager']
-    tried: dict[str, float | None] = {}
+    tried: dict[str, float | str] = {}
     for way in ways if len(ways) > 1 else ():
         in_time = way == 'eager' or time.perf_counter() - start < request['budget']
-        tried[way] = _try(trainer, way) if in_time else None
-    known = {way: seconds for way, seconds in tried.items() if seconds is not None}
+        tried[way] = _try(trainer, way) if in_time else 'not tried: the time for it was over'
+    known = {way: seconds for way, seconds in tried.items() if isinstance(seconds, float)}
     chosen = min(known, key=known.__getitem__, default='eager')
-    if known and chosen != list(known)[-1]:
+    if tried and chosen != list(tried)[-1]:
         _take_way(trainer, chosen)
     loss = trainer.turn(2)['loss']
     about = {
@@ -346,7 +352,7 @@ def setup(request: Shape) -> tuple[Trainer, Shape]:
         'parameters': sum(parameter.numel() for parameter in trainer.model.parameters()),
         'dtype': str(trainer.dtype or torch.float32).removeprefix('torch.'),
         'way': chosen,
-        'tried': tried,  # seconds a step; null where the time for it was over
+        'tried': tried,  # seconds of a step, or why there are none
         'setup_seconds': time.perf_counter() - start,
         'loss': loss,
     }
@@ -355,17 +361,22 @@ def setup(request: Shape) -> tuple[Trainer, Shape]:
 
 def _take_way(trainer: Trainer, way: str) -> None:
     products, _, mode = way.rpartition('+')
-    Linear.product = staticmethod(OneDNN.apply if products == 'onednn' else F.linear)
+    Linear.product = staticmethod(onednn if products == 'onednn' else F.linear)
     torch._dynamo.reset()
     modes = {} if mode == 'default' else {'mode': mode}
     trainer.run = trainer.loss if mode == 'eager' else torch.compile(trainer.loss, **modes)
 
 
-def _try(trainer: Trainer, way: str) -> float:
-    """Seconds of a step, the best of three."""
+def _try(trainer: Trainer, way: str) -> float | str:
+    """Seconds of a step, the best of three, or why this way does not work here."""
     _take_way(trainer, way)
-    trainer.turn(2)  # the first compiles
-    return min(trainer.turn(1)['seconds'] for _ in range(3))
+    try:
+        trainer.turn(2)  # the first compiles
+        return min(trainer.turn(1)['seconds'] for _ in range(3))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what the compiler of PyTorch raises where it or the compiler below it fails
+        return f'failed: {str(error).strip().splitlines()[0][:200]}'
 
 
 def matmul_rate(trainer: Trainer, size: int) -> float:
