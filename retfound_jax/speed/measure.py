@@ -18,6 +18,7 @@ from retfound_jax.core import compile_cache
 _MATMUL_SIZES = {'cpu': (1024, 2048), 'gpu': (4096, 8192), 'tpu': (4096, 8192)}  # rows and columns; the faster one counts
 _COPY_BYTES = {'cpu': 2**28, 'gpu': 2**32, 'tpu': 2**30}  # far more than any cache
 _REPEATS = 5
+_CHAIN = 16  # products
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,19 +60,21 @@ def seconds(function: Callable[[], Any], *, repeats: int = _REPEATS) -> list[flo
 
 
 def matmul_rate(dtype: str, *, device: jax.Device | None = None, sizes: Sequence[int] | None = None) -> float:
-    """[FLOP/s] of a large square product of random numbers, in the compute dtype: the median of the faster size.
+    """[FLOP/s] of large square products of random numbers in a chain, in the compute dtype: the median of the faster size.
 
     Not of zeros: on some chips they take less power and run faster than anything real.
     """
     device = jax.devices()[0] if device is None else device
     best = 0.0
     for size in sizes or _MATMUL_SIZES[_platform(device)]:
-        repeats = max(1, int(2e11 // size**3)) if _platform(device) != 'cpu' else 1  # the launch of a product must not count
+        repeats = 1 if _platform(device) == 'cpu' else _CHAIN  # so that the launch of a product does not count
         x, y = (jax.device_put(jax.random.normal(jax.random.key(i), (size, size), dtype) * size**-0.5, device) for i in range(2))
 
         @jax.jit
         def chain(x: jax.Array, y: jax.Array, repeats: int = repeats) -> jax.Array:
-            return jax.lax.fori_loop(0, repeats, lambda _, x: x @ y, x)
+            for _ in range(repeats):  # unrolled: a loop would copy what it carries
+                x = x @ y
+            return x
 
         median = statistics.median(seconds(lambda chain=chain, x=x, y=y: chain(x, y)))
         best = max(best, 2 * size**3 * repeats / median)

@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.speed import flops, measure
 from retfound_jax.speed.chips import chip_of
-from retfound_jax.speed.peers.process import MODES, WAYS, OutOfMemory, Peer, setup_request
+from retfound_jax.speed.peers.process import MODES, WAYS, Peer, setup_request
 from retfound_jax.speed.tables import aligned, duration, human
 from retfound_jax.tasks.base import Task
 from retfound_jax.train.config import TrainConfig, assume
@@ -80,16 +79,6 @@ class Ours:
             raise UserError('the loss is no longer finite on random images, so its steps are no measure; lower optim.lr or choose float32')
         return taken
 
-    def put_away(self) -> None:
-        """Frees the device's memory; `bring_back` undoes it."""
-        self._state = jax.device_get(jax.block_until_ready(self._state))
-        self._batch = jax.device_get(self._batch)
-
-    def bring_back(self) -> None:
-        """Onto the device again."""
-        self._state = jax.device_put(self._state, self._program.shardings)
-        self._batch = jax.device_put(self._batch, batch_sharding(self._program.mesh))
-
     def parameters(self) -> int:
         """How many numbers the model has."""
         return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(self._program.spec)))
@@ -98,8 +87,8 @@ class Ours:
 def bench(config: TrainConfig, *, plan: Plan, say: Callable[[str], None] = lambda _: None) -> list[Record]:
     """Measures; one record a line of the table: the run with its limits, each side, each ratio.
 
-    Sides take turns. On the CPU all of them in one round; on an accelerator ours with one peer at a time, so that two models must fit
-    in its memory and not three, and where two do not fit, one after the other, which the record says.
+    Sides take turns: on the CPU all of them in one round, on an accelerator ours with one peer at a time, so that its memory must hold two
+    models and not three.
 
     Args:
       config: of the experiment; what only data could settle is assumed.
@@ -117,13 +106,28 @@ def bench(config: TrainConfig, *, plan: Plan, say: Callable[[str], None] = lambd
     ours = Ours(config)
     say(f'compiled in {ours.compiling.seconds:.1f} s (cache: {ours.compiling.cache}); measuring the device')
     limits = _limits(dtype)
-    taken, abouts = _take_turns(ours, requests, plan, say=say, together=_all_at_once())
+    turns = _Turns()
+    for modes in [list(requests)] if _all_at_once() or not requests else [[mode] for mode in requests]:
+        turns.round(ours, {mode: requests[mode] for mode in modes}, plan, say=say)
+    # The device at its best, before or after, by whichever library multiplies faster: what a step could have had.
     again = _limits(dtype)
-    limits = {name: max(value, again[name]) for name, value in limits.items()}  # the device at its best: what a step could have had
-    run = _run_record(config, plan, cost, {**limits, 'data_sheet_flops_per_second': _data_sheet(dtype)}, ours)
+    rates = {'XLA': max(limits['matmul'], again['matmul'])}
+    rates |= {MODES[mode]: about['matmul_flops_per_second'] for mode, about in turns.abouts.items()}
+    limits = {
+        'matmul_flops_per_second': max(rates.values()),
+        'matmul_by_library': rates,
+        'copy_bytes_per_second': max(limits['copy'], again['copy']),
+        'data_sheet_flops_per_second': _data_sheet(dtype),
+    }
+    run = _run_record(config, plan, cost, limits, ours)
     own = {'memory': dataclasses.asdict(measure.memory(ours.compiled)), 'compile': dataclasses.asdict(ours.compiling), 'loss': ours.loss}
-    sides = [_side(OURS, taken[OURS], run, own), *(_side(mode, taken[mode], run, abouts[mode]) for mode in requests)]
-    return [run, *sides, *(_ratio(mode, taken, alternating=abouts[mode]['alternating']) for mode in requests)]
+    sides = {OURS: own, **turns.abouts}
+    ratios = {mode: dataclasses.asdict(measure.Spread.of(samples)) for mode, samples in turns.ratios.items()}
+    return [
+        run,
+        *(_side(name, turns.samples[name], run, about) for name, about in sides.items()),
+        *({'bench': 'step', 'kind': 'ratio', 'side': mode, 'ours_over_side': ratio} for mode, ratio in ratios.items()),
+    ]
 
 
 def compute_dtype(task: Task) -> str:
@@ -146,7 +150,7 @@ def _all_at_once() -> bool:
 
 
 def _limits(dtype: str) -> dict[str, float]:
-    return {'matmul_flops_per_second': measure.matmul_rate(dtype), 'copy_bytes_per_second': measure.copy_rate()}
+    return {'matmul': measure.matmul_rate(dtype), 'copy': measure.copy_rate()}
 
 
 def _data_sheet(dtype: str) -> float | None:
@@ -155,52 +159,32 @@ def _data_sheet(dtype: str) -> float | None:
     return chip.flops / chip.cores if chip is not None and chip.name != 'cpu' and dtype == 'bfloat16' else None
 
 
-def _take_turns(
-    ours: Ours, requests: Mapping[str, Record], plan: Plan, *, say: Callable[[str], None], together: bool
-) -> tuple[dict[str, list[float]], dict[str, Record]]:
-    """Seconds of a step of each turn by side, and what the peers said of themselves."""
-    taken: dict[str, list[float]] = {OURS: []}
-    abouts: dict[str, Record] = {}
-    for modes in [list(requests)] if together or not requests else [[mode] for mode in requests]:
-        try:
-            _one_round(ours, {mode: requests[mode] for mode in modes}, plan, taken, abouts, say=say)
-        except OutOfMemory as error:
-            if together:
-                raise
-            say(f'{error}; it runs alone, after ours')
-            taken.pop(modes[0], None)
-            _alone(ours, modes[0], requests[modes[0]], plan, taken, abouts)
-    return taken, abouts
+class _Turns:
+    """Seconds of a step of each turn by side, theirs over ours of each pair of turns, and what the peers said of themselves."""
 
+    def __init__(self) -> None:
+        self.samples: dict[str, list[float]] = {OURS: []}
+        self.ratios: dict[str, list[float]] = {}
+        self.abouts: dict[str, Record] = {}
 
-def _one_round(
-    ours: Ours, requests: Mapping[str, Record], plan: Plan, taken: dict[str, list[float]], abouts: dict[str, Record], **talk: Any
-) -> None:
-    with ExitStack() as stack:
-        sides: dict[str, Callable[[], float]] = {OURS: lambda: ours.turn(plan.steps)}
-        peers: dict[str, Peer] = {}
-        for mode, request in requests.items():
-            talk['say'](f'setting up {MODES[mode]}')
-            peers[mode] = stack.enter_context(Peer(MODES[mode], python=plan.peer_python))
-            abouts[mode] = {**peers[mode].ask(request), 'alternating': True}
-            sides[mode] = _turn_of(peers[mode], abouts[mode], plan.steps)
-        talk['say'](f'{plan.turns} turns of {plan.steps} steps: {", ".join(sides)}')
-        for name, samples in measure.alternate(plan.turns, sides).items():
-            taken.setdefault(name, []).extend(samples)
-        for mode, peer in peers.items():
-            _ask_limits(peer, abouts[mode])
-
-
-def _alone(ours: Ours, mode: str, request: Record, plan: Plan, taken: dict[str, list[float]], abouts: dict[str, Record]) -> None:
-    """The peer's turns while ours holds no memory, then ours again: still before and after, but not in turn."""
-    taken[OURS] += [ours.turn(plan.steps) for _ in range(plan.turns)]
-    ours.put_away()
-    with Peer(MODES[mode], python=plan.peer_python) as peer:
-        abouts[mode] = {**peer.ask(request), 'alternating': False}
-        turn = _turn_of(peer, abouts[mode], plan.steps)
-        taken[mode] = [turn() for _ in range(plan.turns)]
-        _ask_limits(peer, abouts[mode])
-    ours.bring_back()
+    def round(self, ours: Ours, requests: Mapping[str, Record], plan: Plan, *, say: Callable[[str], None]) -> None:
+        """Ours and these peers, in turns; the peers end with it."""
+        with ExitStack() as stack:
+            sides: dict[str, Callable[[], float]] = {OURS: lambda: ours.turn(plan.steps)}
+            peers: dict[str, Peer] = {}
+            for mode, request in requests.items():
+                say(f'setting up {MODES[mode]}')
+                peers[mode] = stack.enter_context(Peer(MODES[mode], python=plan.peer_python))
+                self.abouts[mode] = peers[mode].ask(request)
+                sides[mode] = _turn_of(peers[mode], self.abouts[mode], plan.steps)
+            say(f'{plan.turns} turns of {plan.steps} steps: {", ".join(sides)}')
+            taken = measure.alternate(plan.turns, sides)
+            for mode, peer in peers.items():
+                _ask_limits(peer, self.abouts[mode])
+        self.samples[OURS] += taken[OURS]
+        for mode in requests:
+            self.samples[mode] = taken[mode]
+            self.ratios[mode] = [theirs / own for own, theirs in zip(taken[OURS], taken[mode], strict=True)]
 
 
 def _turn_of(peer: Peer, about: Record, steps: int) -> Callable[[], float]:
@@ -218,7 +202,7 @@ def _ask_limits(peer: Peer, about: Record) -> None:
     about['matmul_flops_per_second'] = peer.ask({'do': 'matmul', 'size': 8192 if about['gpu'] else 2048})['rate']
 
 
-def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: Mapping[str, float | None], ours: Ours) -> Record:
+def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: Record, ours: Ours) -> Record:
     devices = f'{jax.device_count()} {jax.devices()[0].device_kind}'
     return {
         'bench': 'step',
@@ -231,7 +215,7 @@ def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: Mapp
         'parameters': ours.parameters(),
         'flops_per_image': {'forward': cost.forward, 'training': cost.training},
         'devices': jax.device_count(),
-        'limits': dict(limits),
+        'limits': limits,
         'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         **environment.facts(devices=devices),
     }
@@ -256,17 +240,6 @@ def _side(name: str, samples: Sequence[float], run: Record, about: Record) -> Re
     }
 
 
-def _ratio(mode: str, taken: Mapping[str, Sequence[float]], *, alternating: bool) -> Record:
-    """How many times as fast ours is: of each pair of turns where they alternated, else of the medians."""
-    ours, theirs = taken[OURS][-len(taken[mode]) :] if alternating else taken[OURS], taken[mode]
-    if alternating:
-        ratio = measure.Spread.of([theirs_one / ours_one for ours_one, theirs_one in zip(ours, theirs, strict=True)])
-    else:
-        whole = statistics.median(theirs) / statistics.median(ours)
-        ratio = measure.Spread(median=whole, low=whole, high=whole)
-    return {'bench': 'step', 'kind': 'ratio', 'side': mode, 'ours_over_side': dataclasses.asdict(ratio), 'alternating': alternating}
-
-
 def table(records: Sequence[Record]) -> str:
     """The records for people."""
     run = records[0]
@@ -275,15 +248,16 @@ def table(records: Sequence[Record]) -> str:
     head += f'{run["flops_per_image"]["training"] / 1e9:.2f} GFLOP an image; {run["hardware"]}'
     rows = [['', 'images/s', 'step', '(quartiles)', 'model FLOP/s', 'of matmul', 'memory', 'set-up'], *map(_row, sides)]
     limits = run['limits']
-    tail = [f'matmul in {run["dtype"]}: {human(limits["matmul_flops_per_second"])}FLOP/s; copy {human(limits["copy_bytes_per_second"])}B/s']
+    rates = ', '.join(f'{human(rate)}FLOP/s ({name})' for name, rate in limits['matmul_by_library'].items())
+    tail = [f'matmul in {run["dtype"]}: {rates}; copy {human(limits["copy_bytes_per_second"])}B/s']
     if limits['data_sheet_flops_per_second']:
         tail.append(f'of the data sheet ({human(limits["data_sheet_flops_per_second"])}FLOP/s): {100 * sides[0]["mfu_data_sheet"]:.0f} %')
     for record in sides[1:]:
         tried = ', '.join(f'{way} {found if isinstance(found, str) else duration(found)}' for way, found in record['tried'].items())
         tail.append(f'{MODES[record["side"]]}: {record["dtype"]}, {record["way"]}{f" (tried: {tried})" if tried else ""}')
     for record in (record for record in records if record['kind'] == 'ratio'):
-        ratio, how = record['ours_over_side'], '' if record['alternating'] else ', not in turn'
-        tail.append(f'ours is {ratio["median"]:.2f} times {MODES[record["side"]]} ({ratio["low"]:.2f} to {ratio["high"]:.2f}{how})')
+        ratio = record['ours_over_side']
+        tail.append(f'ours is {ratio["median"]:.2f} times as fast as {MODES[record["side"]]} ({ratio["low"]:.2f} to {ratio["high"]:.2f})')
     return '\n'.join([head, *aligned(rows), *tail])
 
 

@@ -17,7 +17,7 @@ from retfound_jax.models.mae import MAEConfig
 from retfound_jax.models.vit import ViTConfig
 from retfound_jax.optim import OptimConfig
 from retfound_jax.speed import flops
-from retfound_jax.speed.peers.process import TORCH, OutOfMemory, Peer, setup_request
+from retfound_jax.speed.peers.process import TORCH, Peer, setup_request
 from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.tasks.mae import MAETask
 from retfound_jax.tasks.regress import RegressTask
@@ -155,10 +155,10 @@ def test_silent_peer_is_not_waited_for_without_end(tmp_path: Path) -> None:
             silent.ask({'do': 'turn'})
 
 
-def test_full_memory_is_told_apart(tmp_path: Path) -> None:
-    text = 'sys.stdin.readline(); print(json.dumps({"error": "out of memory: all of it", "memory": True}))'
+def test_full_memory_is_one_sentence(tmp_path: Path) -> None:
+    text = 'sys.stdin.readline(); print(json.dumps({"error": "out of memory (all of it)"}))'
     with Peer('PyTorch', python=sys.executable, script=script(tmp_path, text)) as full:
-        with pytest.raises(OutOfMemory, match='PyTorch: out of memory: all of it'):
+        with pytest.raises(UserError, match=r'PyTorch: out of memory \(all of it\); lower the batch size'):
             full.ask({'do': 'setup'})
 
 

@@ -25,10 +25,6 @@ MODES = {'published': 'PyTorch as published', 'best': 'PyTorch at its best'}
 _REPLY_SECONDS = 900.0  # a peer that compiles may be silent for minutes
 
 
-class OutOfMemory(UserError):
-    """The peer had not enough memory beside us."""
-
-
 class Peer:
     """One process. Used in a `with`: it ends with the block, whatever happens."""
 
@@ -54,8 +50,7 @@ class Peer:
         """One request, one answer.
 
         Raises:
-          OutOfMemory: it said so.
-          UserError: it ended, or was silent for too long.
+          UserError: it ran out of memory, ended, or was silent for too long.
         """
         try:
             self._process.stdin.write(json.dumps(request) + '\n')
@@ -71,7 +66,7 @@ class Peer:
             raise UserError(f'{self.name} ended before it answered "{request["do"]}": {self._last_words()}')
         answer = json.loads(line)
         if 'error' in answer:
-            raise (OutOfMemory if answer.get('memory') else UserError)(f'{self.name}: {answer["error"]}')
+            raise UserError(f'{self.name}: {answer["error"]}; lower the batch size')
         return answer
 
     def close(self) -> None:

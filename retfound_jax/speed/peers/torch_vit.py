@@ -269,6 +269,7 @@ class Trainer:
         if request['threads']:
             torch.set_num_threads(request['threads'])
         self.best = request['mode'] == 'best'
+        torch.backends.cudnn.benchmark = True
         shape = {**request['shape'], 'best': self.best}
         self.model = {'mae': MAE, 'classify': Classifier}[request['task']](shape).to(self.device)
         for module in self.model.modules():
@@ -304,7 +305,7 @@ class Trainer:
             loss.item()
             self.scaler.scale(loss).backward()
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), math.inf)
+            torch.nn.utils.get_total_norm([parameter.grad for parameter in self.model.parameters()])
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -435,7 +436,7 @@ def main() -> None:
         for answer in answers(sys.stdin):
             print(json.dumps(answer), file=channel)
     except torch.OutOfMemoryError as error:
-        print(json.dumps({'error': f'out of memory: {str(error).splitlines()[0]}', 'memory': True}), file=channel)
+        print(json.dumps({'error': f'out of memory ({str(error).splitlines()[0]})'}), file=channel)
 
 
 if __name__ == '__main__':
