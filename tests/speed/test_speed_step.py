@@ -137,7 +137,7 @@ def test_verb_prints_a_table_and_writes_json_lines(tmp_path: Path) -> None:
     [
         (['--experiment', 'experiments.pretrain_mae:no_such'], 'has no experiment "no_such"'),
         (['--experiment', 'experiments.pretrain_mae:small_cpu', '--batch', '0'], '--batch'),
-        (['--experiment', 'experiments.pretrain_mae:small_cpu', '--peer', 'torch', '--peer_python', 'x', '--peer_modes', 'fast'], 'no mode'),
+        (['--experiment', 'experiments.pretrain_mae:small_cpu', '--peer', 'torch', '--peer_python', 'x', '--peer_modes', 'x'], 'no mode'),
     ],
 )
 def test_a_wrong_call_is_one_sentence(words: list[str], told: str) -> None:
