@@ -21,11 +21,12 @@ AXES = ('data', 'fsdp', 'tensor')
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How many devices stand along each axis; -1 on one axis means all that are left."""
+    """How many devices stand along each axis, -1 on one axis for all that are left; and what replicas share."""
 
     data: int = -1  # replicas of the parameters
     fsdp: int = 1  # shards of parameters and optimiser; also splits the batch
     tensor: int = 1  # shards of heads and MLP width
+    zero: bool = False  # moments and averaged parameters are split over `data` as well (ZeRO stage 1, Rajbhandari et al., arXiv 1910.02054)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,20 @@ def param_spec(letters: str, shape: tuple[int, ...], *, rules: ShardingRules, me
             if axis == wanted and names[place] is None and axis not in names and shape[place] % mesh.shape[axis] == 0:
                 names[place] = axis
     return PartitionSpec(*names)
+
+
+def moment_spec(spec: PartitionSpec, shape: tuple[int, ...], *, lead: int, mesh: Mesh) -> PartitionSpec:
+    """The partition of a parameter's moments where `data` splits them too: each device's part of the parameter, cut further.
+
+    The longest axis is cut, not one of the first `lead` (a scanned stack). Vectors stay with their parameter: what they would save is
+    less than what moving them costs.
+    """
+    names = [() if name is None else (name,) for name in (*spec, *[None] * (len(shape) - len(spec)))]
+    left = [size // math.prod(mesh.shape[name] for name in on) for size, on in zip(shape, names, strict=True)]
+    free = [place for place in range(lead, len(shape)) if left[place] % mesh.shape['data'] == 0]
+    if len(shape) - lead > 1 and free:
+        names[max(free, key=lambda place: left[place])] += ('data',)
+    return PartitionSpec(*(on or None for on in names))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

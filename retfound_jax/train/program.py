@@ -75,6 +75,6 @@ def make_program(config: TrainConfig, *, devices: Sequence[jax.Device] | None = 
         depth=config.task.depth,
         trainable=config.task.trainable,
     )
-    shardings = state_shardings(spec, tx, mesh=mesh, rules=config.rules, ema=bool(config.optim.ema))
+    shardings = state_shardings(spec, tx, mesh=mesh, rules=config.rules, ema=bool(config.optim.ema), zero=config.mesh.zero)
     step = make_step(config, spec=spec, tx=tx, mesh=mesh, shardings=shardings)
     return Program(config=config, mesh=mesh, spec=spec, tx=tx, shardings=shardings, step=step)

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from retfound_jax.core.mesh import ShardingRules, param_spec, replicated
+from retfound_jax.core.mesh import ShardingRules, moment_spec, param_spec, replicated
 from retfound_jax.tasks.base import Task
 
 Tree = Any
@@ -66,6 +66,17 @@ def param_shardings(spec: ModelSpec, *, mesh: Mesh, rules: ShardingRules) -> Tre
     return jax.tree_util.tree_map_with_path(place, abstract_params(spec))
 
 
+def moment_shardings(spec: ModelSpec, *, mesh: Mesh, rules: ShardingRules, zero: bool) -> Tree:
+    """A tree of shardings like the parameters for what an update is made of: gradients, moments, averages."""
+    params = param_shardings(spec, mesh=mesh, rules=rules)
+
+    def place(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:
+        lead = len(leaf.shape) - len(spec.letters[path_string(path)])
+        return NamedSharding(mesh, moment_spec(sharding.spec, leaf.shape, lead=lead, mesh=mesh))
+
+    return jax.tree_util.tree_map_with_path(place, abstract_params(spec), params) if zero else params
+
+
 def abstract_params(spec: ModelSpec) -> Tree:
     """The parameters' shapes and dtypes as a nested dict."""
     return nnx.to_pure_dict(spec.abstract)
@@ -80,9 +91,12 @@ def init_params(task: Task, *, seed: int, shardings: Tree) -> Tree:
     return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))
 
 
-def state_shardings(spec: ModelSpec, tx: optax.GradientTransformation, *, mesh: Mesh, rules: ShardingRules, ema: bool) -> TrainState:
-    """Where every leaf of the state lives: moments with their parameters, scalars everywhere."""
+def state_shardings(
+    spec: ModelSpec, tx: optax.GradientTransformation, *, mesh: Mesh, rules: ShardingRules, ema: bool, zero: bool = False
+) -> TrainState:
+    """Where every leaf of the state lives: moments with their parameters or, with `zero`, split further; scalars everywhere."""
     params = param_shardings(spec, mesh=mesh, rules=rules)
+    moments = moment_shardings(spec, mesh=mesh, rules=rules, zero=zero)
     everywhere = replicated(mesh)
     opt_abstract = jax.eval_shape(tx.init, abstract_params(spec))
 
@@ -90,9 +104,9 @@ def state_shardings(spec: ModelSpec, tx: optax.GradientTransformation, *, mesh: 
         return leaf if isinstance(leaf, optax.MaskedNode) else sharding  # a frozen parameter has no moments
 
     opt = optax.tree_utils.tree_map_params(
-        tx, place, opt_abstract, params, transform_non_params=lambda _: everywhere, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode)
+        tx, place, opt_abstract, moments, transform_non_params=lambda _: everywhere, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode)
     )
-    return TrainState(step=everywhere, params=params, opt_state=opt, ema=params if ema else {}, halted=everywhere)
+    return TrainState(step=everywhere, params=params, opt_state=opt, ema=moments if ema else {}, halted=everywhere)
 
 
 def init_state(params: Tree, tx: optax.GradientTransformation, *, shardings: TrainState) -> TrainState:

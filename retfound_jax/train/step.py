@@ -12,9 +12,10 @@ import numpy as np
 import optax
 
 from retfound_jax.core.mesh import batch_sharding, on_mesh, replicated
+from retfound_jax.core.xla_flags import compiler_options
 from retfound_jax.data.device import prepare
 from retfound_jax.train.config import TrainConfig
-from retfound_jax.train.state import ModelSpec, TrainState, path_string
+from retfound_jax.train.state import ModelSpec, TrainState, moment_shardings, path_string
 
 Batch = dict[str, jax.Array]
 Tree = Any
@@ -41,11 +42,13 @@ def make_step(
 ) -> Step:
     """Compiles `(state, batch) -> (state, metrics)`; every random choice comes from (seed, step)."""
     everywhere = replicated(mesh)
+    moments = moment_shardings(spec, mesh=mesh, rules=config.rules, zero=config.mesh.zero)
 
     def step(state: TrainState, batch: Batch, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         with on_mesh(mesh):
             loss, metrics, grads = _gradients(config, spec, state.params, batch, key)
+        grads = jax.lax.with_sharding_constraint(grads, moments)  # each device sums the part that it updates
         norm = optax.tree.norm(grads)
         halted = state.halted | ~jnp.isfinite(loss) | ~jnp.isfinite(norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -62,7 +65,8 @@ def make_step(
         return kept, {'loss': loss, 'grad_norm': norm, **metrics}
 
     places = (shardings, batch_sharding(mesh), everywhere)
-    compiled = jax.jit(step, donate_argnums=0, in_shardings=places, out_shardings=(shardings, everywhere))
+    options = compiler_options(list(mesh.devices.flat))
+    compiled = jax.jit(step, donate_argnums=0, in_shardings=places, out_shardings=(shardings, everywhere), compiler_options=options)
     return Step(compiled=compiled, seed=config.seed)
 
 
