@@ -12,6 +12,9 @@ import numpy as np
 from retfound_jax.speed.hlo import Array, Instruction, Module, Run
 
 KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute', 'collective-broadcast', 'ragged-all-to-all')
+BETWEEN_SLICES = ' between slices'  # ends the kind of what goes over the network
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+_TARGET = re.compile(r'_xla_megascale_target="\{([^}]*)\}')  # the slices that take part, numbered from 1
 _LISTED = re.compile(r'replica_groups=\{((?:\{[\d,]*\},?)*)\}')
 _IOTA = re.compile(r'replica_groups=(\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?)')
 _MESH = re.compile(r'replica_groups=mesh\[([^\]]*)\](?:,\s*device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?\s*\{([^}]*)\}')
@@ -53,12 +56,12 @@ class Collective:
         buffer = self.count * sum(self.bytes.values())
         if self.kind.startswith('collective-'):
             return float(buffer)
-        return buffer * (members - 1) / members * (2 if self.kind == 'all-reduce' else 1)
+        return buffer * (members - 1) / members * (2 if self.kind.startswith('all-reduce') else 1)
 
     @property
     def is_reduction(self) -> bool:
         """Whether it sums over devices, as gradients need; what is gathered or exchanged is parameters or activations."""
-        return self.kind in ('all-reduce', 'reduce-scatter')
+        return self.kind.startswith(('all-reduce', 'reduce-scatter'))
 
 
 def collectives(module: Module, *, devices: int) -> list[Collective]:
@@ -74,6 +77,8 @@ def collectives(module: Module, *, devices: int) -> list[Collective]:
     for run in module.runs():
         line = run.instruction
         kind = line.opcode.removesuffix('-start')
+        if kind == 'send' and _TRANSFER.search(line.attributes):
+            found[run.stage, line.name] = _between_slices(module, run)
         if kind not in KINDS:
             continue
         groups = _groups(line.attributes, devices=devices)
@@ -94,6 +99,24 @@ def collectives(module: Module, *, devices: int) -> list[Collective]:
                 stage=run.stage,
             )
     return list(found.values())
+
+
+def _between_slices(module: Module, run: Run) -> Collective:
+    """The part of a collective over several slices that goes over the network: each chip and its like in the other slices.
+
+    The parts within a slice are collectives of their own.
+    """
+    line = run.instruction
+    slices = sum(int(last or first) - int(first) + 1 for first, last in re.findall(r'(\d+)(?::(\d+))?', _TARGET.search(line.attributes)[1]))
+    return Collective(
+        kind=_TRANSFER.search(line.attributes)[1].lower().replace('_', '-') + BETWEEN_SLICES,
+        bytes={array.dtype: array.bytes for array in line.elements[0]},
+        count=run.count,
+        overlapped=_work_until_done(module, line),
+        groups=np.arange(slices)[None],
+        op_name=line.op_name,
+        stage=run.stage,
+    )
 
 
 def _buffer(line: Instruction, *, kind: str, members: int) -> dict[str, int]:

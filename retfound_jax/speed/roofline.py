@@ -16,7 +16,7 @@ import numpy as np
 
 from retfound_jax.speed.arithmetic import instruction_flops
 from retfound_jax.speed.chips import Chip, Topology
-from retfound_jax.speed.collectives import Collective, collectives
+from retfound_jax.speed.collectives import BETWEEN_SLICES, Collective, collectives
 from retfound_jax.speed.hlo import Module
 from retfound_jax.speed.traffic import instruction_bytes
 
@@ -116,6 +116,8 @@ def step_time(module: Module, *, topology: Topology, places: Sequence[Place]) ->
 def collective_seconds(one: Collective, *, topology: Topology, places: Sequence[Place]) -> float:
     """[s] of all runs of a collective in a step: within a slice by its links, then, each chip its share, between slices by the network."""
     chip = topology.chip
+    if one.kind.endswith(BETWEEN_SLICES):
+        return one.wire_bytes * chip.cores / chip.network
     group = [places[number] for number in one.groups[0]]
     slices = len({number for number, _ in group})
     inside = len(group) // slices
