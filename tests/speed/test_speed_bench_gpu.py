@@ -29,6 +29,7 @@ def test_parts_that_the_time_is_too_short_for_are_skipped_by_name(tmp_path: Path
     done = call(tmp_path / 'out', '--seconds', '5')
     assert done.returncode == 0, done.stderr
     table = (tmp_path / 'out' / 'table.txt').read_text(encoding='utf-8').splitlines()
+    assert table.pop(0).startswith('REHEARSAL')
     assert [line.split(':')[0] for line in table if 'SKIPPED' in line] == [line.split(':')[0] for line in table]
     for name in ('parity', 'mae, batch 256, remat dots, scan', 'mae beside PyTorch, published', 'finetune beside PyTorch, best', 'loader'):
         assert any(line.startswith(f'{name}: SKIPPED') for line in table), name
