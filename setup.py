@@ -47,6 +47,7 @@ REQUIRES = [
 EXTRAS = {
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
+    'plan': ['jax[tpu]'],  # for its libtpu, of the version that goes with jax: it compiles for TPUs that are not there
     'hub': ['huggingface_hub>=1.0'],  # weights by a name of the Hub
     'convert': ['torch>=2.6'],  # weights saved by a PyTorch before 1.6; later ones are read without it
     'dev': ['chex', 'huggingface_hub>=1.0', 'hypothesis', 'pytest>=8', 'pytest-xdist', 'ruff', 'setuptools>=77'],

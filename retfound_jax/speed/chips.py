@@ -5,6 +5,7 @@ Sources, read 2026-11:
     chip", so half of it goes each way. The network between slices is given per chip for v5p, v6e and tpu7x, per pod of 256 for v5e.
   H100, H200, A100 (SXM): NVIDIA's data sheets as third parties quote them; the sheets themselves could not be read. Peaks are without
     sparsity, half of what the sheets of H100 and H200 print.
+  `free`: libtpu 0.0.42.1's own words when a program was too large for one device.
 Numbers that no source of these gives are named in `assumed`, and whoever prints one says so.
 """
 
@@ -34,12 +35,18 @@ class Chip:
     host: int  # chips of a host
     axes: int = 0  # dimensions of the torus; 0: every chip of a host reaches every other
     cores: int = 1  # devices that JAX shows of one chip
+    free: float = 0.0  # [GiB] of a device that libtpu leaves to a program, as it says where one is too large; 0: not known
     assumed: tuple[str, ...] = ()  # fields without a source
 
     @property
     def is_tpu(self) -> bool:
         """Whether a topology of it can be compiled for by libtpu."""
         return bool(self.axes)
+
+    @property
+    def capacity(self) -> int:
+        """[bytes] that a program has of one device."""
+        return round(self.free * GIB) if self.free else self.hbm // self.cores
 
 
 def _tpu(name: str, kind: str, **figures: object) -> Chip:
@@ -58,6 +65,7 @@ CHIPS = {
             link=300e9,
             network=6.25e9,
             host=4,
+            free=15.25,
             axes=3,
             cores=2,
             assumed=('link', 'network', 'host'),
@@ -71,6 +79,7 @@ CHIPS = {
             link=200e9,
             network=3.125e9,
             host=8,
+            free=15.75,
             axes=2,
         ),
         _tpu(
@@ -82,6 +91,7 @@ CHIPS = {
             link=600e9,
             network=6.25e9,
             host=4,
+            free=95.74,
             axes=3,
         ),
         _tpu(
@@ -93,6 +103,7 @@ CHIPS = {
             link=400e9,
             network=12.5e9,
             host=8,
+            free=31.25,
             axes=2,
         ),
         _tpu(
@@ -104,6 +115,7 @@ CHIPS = {
             link=600e9,
             network=12.5e9,
             host=4,
+            free=94.75,
             axes=3,
             cores=2,
         ),

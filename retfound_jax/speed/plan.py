@@ -48,7 +48,7 @@ class Memory:
     batch: int
     temporaries: int  # activations kept for backward, gradients, buffers of collectives
     other: int  # program, padding of tiles, results that are not donated
-    capacity: int
+    capacity: int  # what a program has of a device
 
     @property
     def total(self) -> int:
@@ -123,7 +123,7 @@ def make_plan(config: TrainConfig, *, topology: Topology, devices: Sequence[Any]
         'parameters': sum(leaf.size for leaf in jax.tree.leaves(program.abstract_state().params)),
         'model_flops': flops_lib.count(config.task).training,
     }
-    capacity = capacity or topology.chip.hbm // topology.chip.cores
+    capacity = capacity or topology.chip.capacity
     start = time.monotonic()
     try:
         compiled = program.step.lower(program.abstract_state(), program.abstract_batch()).compile()
