@@ -31,7 +31,8 @@ def test_parts_that_the_time_is_too_short_for_are_skipped_by_name(tmp_path: Path
     table = (tmp_path / 'out' / 'table.txt').read_text(encoding='utf-8').splitlines()
     assert table.pop(0).startswith('REHEARSAL')
     assert [line.split(':')[0] for line in table if 'SKIPPED' in line] == [line.split(':')[0] for line in table]
-    for name in ('parity', 'mae, batch 256, remat dots, scan', 'mae beside PyTorch, published', 'finetune beside PyTorch, best', 'loader'):
+    layout = 'mae, batch 256, remat dots, attention plain, scan'
+    for name in ('parity', layout, 'mae beside PyTorch, published', 'finetune beside PyTorch, best', 'loader'):
         assert any(line.startswith(f'{name}: SKIPPED') for line in table), name
     assert (tmp_path / 'out' / 'results.jsonl').read_text(encoding='utf-8') == ''
 
@@ -43,13 +44,14 @@ def test_a_folder_without_wheels_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_part_that_fails_says_why_and_the_next_one_runs(tmp_path: Path) -> None:
-    done = call(tmp_path / 'out', '--only', 'mae, batch 256, remat dots, scan', 'mae beside', '--peer_python', str(tmp_path / 'nowhere'))
+    layout = 'mae, batch 256, remat dots, attention plain, scan'
+    done = call(tmp_path / 'out', '--only', layout, 'mae beside', '--peer_python', str(tmp_path / 'nowhere'))
     assert done.returncode == 0, done.stderr
     table = (tmp_path / 'out' / 'table.txt').read_text(encoding='utf-8')
     assert 'mae beside PyTorch, published: FAILED' in table and 'could not be started' in table
     assert 'images/s' in table and 'goal 55 %' in table
     records = [json.loads(line) for line in (tmp_path / 'out' / 'results.jsonl').read_text(encoding='utf-8').splitlines()]
-    assert {record['part'] for record in records} == {'mae, batch 256, remat dots, scan'}
+    assert {record['part'] for record in records} == {layout}
 
 
 @pytest.mark.slow
