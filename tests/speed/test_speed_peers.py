@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.data.config import DataConfig
+from retfound_jax.data.device import prepare
 from retfound_jax.models.mae import MAEConfig
 from retfound_jax.models.vit import ViTConfig
 from retfound_jax.optim import OptimConfig
@@ -22,7 +26,7 @@ from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.tasks.mae import MAETask
 from retfound_jax.tasks.regress import RegressTask
 from retfound_jax.train.config import TrainConfig, assume
-from retfound_jax.train.state import abstract_params, model_spec
+from retfound_jax.train.state import abstract_params, model_spec, path_string
 
 SMALL = ViTConfig(image_size=32, patch_size=8, width=64, depth=2, heads=2)
 MODES = ('published', 'best')
@@ -181,3 +185,50 @@ def test_peer_trains_at_the_peak_rate_of_the_schedule() -> None:
     assert request(config, 'best')['optim'] == {
         'lr': pytest.approx(3e-3), 'weight_decay': 0.05, 'b1': 0.9, 'b2': 0.95, 'layer_decay': 1.0,
     }  # fmt: skip
+
+
+def _peers_weights(params: dict[str, Any], *, patch: int, convolution: bool) -> dict[str, Any]:
+    """Our parameters (blocks in lists) under the peer's names and in its shapes."""
+    import torch
+
+    names = {'kernel': 'weight', 'scale': 'weight', 'fc1': '0', 'fc2': '2'}
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        parts = path_string(path).split('.')
+        value = np.asarray(leaf)
+        if parts[-1] == 'kernel':
+            inputs = 2 if parts[-2] == 'proj' and parts[-3] == 'attn' else 1
+            value = value.reshape(int(np.prod(value.shape[:inputs])), -1).T
+        elif parts[-1].endswith('token'):
+            value = value[None, None]
+        elif parts[-1] == 'bias':
+            value = value.ravel()
+        name = '.'.join(names.get(part, part) for part in parts)
+        name = name.replace('patch_embed.proj', 'patch_embed').replace('encoder.norm.', 'norm.')
+        if convolution and name == 'encoder.patch_embed.weight':
+            value = value.reshape(-1, patch, patch, 3).transpose(0, 3, 1, 2)
+        found[name] = torch.from_numpy(value.copy())
+    return found
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('norm_pix_loss', [True, False])
+def test_peer_and_ours_give_one_image_batch_the_same_loss(mode: str, norm_pix_loss: bool) -> None:
+    """Same weights, same masks, same bytes of the images, normalised on either side: what is timed is the same function."""
+    import torch
+
+    config = mae(scan=False)
+    task = dataclasses.replace(config.task, model=dataclasses.replace(config.task.model, norm_pix_loss=norm_pix_loss))
+    config = dataclasses.replace(config, task=task)
+    ours = task.init(rngs=nnx.Rngs(3))
+    trainer = _as_module(TORCH).Trainer(request(config, mode))
+    weights = _peers_weights(nnx.to_pure_dict(nnx.state(ours)), patch=8, convolution=mode == 'published')
+    missing, unexpected = trainer.model.load_state_dict(weights, strict=False)
+    assert not unexpected and set(missing) == {'encoder.table', 'decoder_table'}
+    torch.manual_seed(11)
+    noise_BL = torch.rand(4, 16).numpy()
+    torch.manual_seed(11)
+    theirs = trainer.loss(trainer.image, trainer.label).item()
+    image_BHWC = prepare(jnp.asarray(trainer.image.numpy()), key=None, config=config.data)
+    assert float(ours(image_BHWC, noise_BL=jnp.asarray(noise_BL)).loss) == pytest.approx(theirs, rel=2e-6)
