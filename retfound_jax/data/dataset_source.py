@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +16,11 @@ import numpy as np
 from retfound_jax.core.errors import UsageError, UserError, nearest
 from retfound_jax.core.files import read_json
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, NUMBER_COLUMNS, SPLITS, TEXT_COLUMNS, Contents, text_column
-from retfound_jax.ingest.records import SCHEMA_VERSION, decode
+from retfound_jax.ingest.records import SCHEMA_VERSION, decode_image
+
+_WAITED = 1e-3  # [s] a record that takes longer was not in memory: seven microseconds are usual
+_CALLS_IN_PARALLEL = 32  # before it is tried again one by one
+_BUFFER = 1 << 14  # [bytes] of a file read at once: a record of 256 px, mostly
 
 
 def open_dataset(path: Path | str, *, split: str) -> Contents:
@@ -107,7 +115,7 @@ class RecordStore:
     """Encoded images of a sequence of ArrayRecord shards."""
 
     shards: tuple[_Shard, ...]
-    _open: Any = field(default=None, repr=False)
+    _open: _Records | None = field(default=None, repr=False)
 
     def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
         """Encoded images at positions of the concatenated shards.
@@ -116,13 +124,63 @@ class RecordStore:
           UserError: a shard is damaged.
         """
         if self._open is None:
-            import grain
-
-            self._open = grain.sources.ArrayRecordDataSource(list(self.shards))
+            self._open = _Records(self.shards)
         try:
-            return [decode(data).image for data in self._open.__getitems__(list(positions))]
-        except (ValueError, RuntimeError, OSError) as error:
+            return [decode_image(data) for data in self._open.read(positions)]
+        except (ValueError, RuntimeError, OSError, IndexError) as error:
             raise _damaged(Path(self.shards[0].filename).parent, f'a record cannot be read ({str(error).splitlines()[0]})') from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {'shards': self.shards, '_open': None}
+
+
+class _Records:
+    """Records one by one while they come from memory, many at once while storage keeps us waiting.
+
+    A call that reads many hands them to threads that spin, and walks the whole index of each shard: three times the processor time of
+    reading them one by one. That in turn waits for each record, and holds the interpreter meanwhile.
+    """
+
+    def __init__(self, shards: Sequence[_Shard]) -> None:
+        self._shards = shards
+        self._ends = list(itertools.accumulate(shard.take for shard in shards))
+        self._readers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._parallel: Any = None
+        self._calls_in_parallel = 0
+
+    def read(self, positions: Sequence[int]) -> list[bytes]:
+        """Records in the order asked for."""
+        if self._calls_in_parallel:
+            self._calls_in_parallel -= 1
+            return self._read_parallel(positions)
+        found: list[bytes] = []
+        for place, position in enumerate(positions):
+            shard = bisect.bisect_right(self._ends, position)
+            reader = self._readers.get(shard) or self._opened(shard)
+            begun = time.perf_counter()
+            with self._lock:  # two calls, and another thread may seek between them
+                reader.seek(position - self._ends[shard] + self._shards[shard].take)
+                found.append(reader.read())
+            if time.perf_counter() - begun > _WAITED:
+                self._calls_in_parallel = _CALLS_IN_PARALLEL
+                return found + self._read_parallel(positions[place + 1 :])
+        return found
+
+    def _opened(self, shard: int) -> Any:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        with self._lock:
+            if shard not in self._readers:
+                # Without these options a reader looks ahead 16 MB at every seek.
+                options = 'readahead_buffer_size:0,max_parallelism:0'
+                self._readers[shard] = ArrayRecordReader(self._shards[shard].filename, options=options, file_reader_buffer_size=_BUFFER)
+        return self._readers[shard]
+
+    def _read_parallel(self, positions: Sequence[int]) -> list[bytes]:
+        with self._lock:
+            if self._parallel is None:
+                import grain
+
+                self._parallel = grain.sources.ArrayRecordDataSource(list(self._shards))
+        return list(self._parallel.__getitems__(list(positions))) if positions else []

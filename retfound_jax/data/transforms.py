@@ -32,8 +32,13 @@ class Box:
     width: int
 
 
-def train_image(data: bytes | np.ndarray, *, rng: np.random.Generator, config: DataConfig) -> np.ndarray:
+def train_image(
+    data: bytes | np.ndarray, *, rng: np.random.Generator, config: DataConfig, out: np.ndarray | None = None
+) -> np.ndarray:
     """Decodes, crops, resizes and augments one image: uint8 [S, S, 3]. Without RandAugment the flip comes later, on the device.
+
+    Args:
+      out: uint8 [S, S, 3], its rows contiguous, to write into and to return.
 
     Raises:
       DecodeFailure: the image cannot be decoded.
@@ -43,13 +48,16 @@ def train_image(data: bytes | np.ndarray, *, rng: np.random.Generator, config: D
     else:
         encoded = open_image(data)
         box = random_box(rng, height=encoded.height, width=encoded.width, scale=config.crop_scale)
-        image = crop_resize(encoded, box=box, size=config.image_size)
+        image = crop_resize(encoded, box=box, size=config.image_size, out=out)
     if config.flips_on_host and rng.random() < 0.5:
         image = image[:, ::-1]
     if config.randaugment:
         fill = tuple(min(255, round(255 * value)) for value in config.mean)
         image = rand_augment(image, rng=rng, magnitude=config.randaugment, fill=fill)
-    return image
+    if out is None or image is out:
+        return image
+    out[...] = image
+    return out
 
 
 def random_box(
@@ -61,9 +69,9 @@ def random_box(
     largest central one whose ratio does.
     """
     logs = math.log(ratio[0]), math.log(ratio[1])
-    for _ in range(_TRIES):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(*logs))
+    for _ in range(_TRIES):  # `random` and arithmetic: `uniform` draws the same numbers at four times the cost
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
+        aspect = math.exp(logs[0] + (logs[1] - logs[0]) * rng.random())
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             return Box(top=int(rng.integers(height - h + 1)), left=int(rng.integers(width - w + 1)), height=h, width=w)
@@ -81,22 +89,28 @@ def _central_box(*, height: int, width: int, ratio: tuple[float, float]) -> Box:
     return Box(top=(height - h) // 2, left=(width - w) // 2, height=h, width=w)
 
 
-def crop_resize(image: Encoded, *, box: Box, size: int) -> np.ndarray:
-    """The region resized to uint8 [size, size, 3]; a region at least twice as large is decoded at a half, quarter or eighth.
+def crop_resize(image: Encoded, *, box: Box, size: int, out: np.ndarray | None = None) -> np.ndarray:
+    """The region resized to uint8 [size, size, 3] (in `out`, if given); one at least twice as large is decoded at a half, quarter or eighth.
 
     The corners of a reduced region are rounded to its pixels, a shift of at most half a pixel of the result.
     """
     r = image.reduction_for(height=box.height, width=box.width, size=size)
-    pixels = image.pixels(reduction=r)
+    pixels = image.pixels(reduction=r, borrow=True)
     top, left = round(box.top / r), round(box.left / r)
     bottom, right = round((box.top + box.height) / r), round((box.left + box.width) / r)
-    return resize(pixels[top:bottom, left:right], size=size)
+    return resize(pixels[top:bottom, left:right], size=size, out=out)
 
 
-def resize(pixels_HWC: np.ndarray, *, size: int) -> np.ndarray:
-    """uint8 [H, W, 3] to [size, size, 3]: cubic where it grows or hardly shrinks, area averages where it shrinks."""
-    shrink = max(pixels_HWC.shape[:2]) / size
-    return cv2.resize(pixels_HWC, (size, size), interpolation=cv2.INTER_CUBIC if shrink <= _CUBIC_UP_TO else cv2.INTER_AREA)
+def resize(pixels_HWC: np.ndarray, *, size: int, out: np.ndarray | None = None) -> np.ndarray:
+    """uint8 [H, W, 3] to [size, size, 3]: cubic where it grows or hardly shrinks, area averages where it shrinks. Never a view."""
+    method = interpolation(max(pixels_HWC.shape[:2]) / size)
+    made = cv2.resize(pixels_HWC, (size, size), dst=out, interpolation=method)
+    return made if out is None else out
+
+
+def interpolation(shrink: float) -> int:
+    """OpenCV's number for the interpolation that divides the longer side by `shrink`."""
+    return cv2.INTER_CUBIC if shrink <= _CUBIC_UP_TO else cv2.INTER_AREA
 
 
 def eval_image(data: bytes | np.ndarray, *, size: int, share: float) -> np.ndarray:
