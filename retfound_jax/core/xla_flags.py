@@ -4,7 +4,10 @@ They travel as options of one compilation and not through XLA_FLAGS: an unknown 
 end of the process, other programs are left alone, and a step that is compiled for devices that are not there gets the same. A name that
 stands in the user's XLA_FLAGS or LIBTPU_INIT_ARGS is left to the user.
 
-Nothing is asked for a CPU, and nothing here has been measured on a GPU or a TPU; what the compiler for a TPU makes of it is said below.
+Nothing is asked for a CPU. Tried on two cores (AMD EPYC, jaxlib 0.10.2, a MAE step of 4 + 2 blocks, widths 384 and 256, 224 px, batch 8,
+median of 5 in turns; the same program twice: 1.00 and .98): xla_cpu_opt_preset=FAST_RUNTIME .97, xla_cpu_prefer_vector_width=512 .97,
+the concurrency-optimised scheduler .97, xla_cpu_use_xnnpack=false .96, fast math 1.00, YNN for products 1.07, no fusion emitters 1.16;
+oneDNN ends the process. Nothing here has been measured on a GPU or a TPU; what the compiler for a TPU makes of it is said below.
 """
 
 from __future__ import annotations
