@@ -21,7 +21,13 @@ class DataConfig:
     labels: tuple[str, ...] = ()  # columns to deliver, labels or demographics such as age and sex; rows that miss all of them are dropped
     fraction: float = 1.0  # of the patients, chosen by a stable hash (label efficiency)
     image_size: int = 224  # [px]
-    batch_size: int = 256  # [images], over all hosts
+    # Training only: (from step, [px]), the first from step 0 and the last at image_size; empty for image_size throughout. The step is
+    # compiled once a size (progressive resizing; for ViTs, Touvron et al., arXiv 1906.06423).
+    resolution: tuple[tuple[int, int], ...] = ()
+    batch_size: int = 256  # [samples] of a step, over all hosts
+    # Training only: samples made of each decoded image, with flips and masks of their own (Hoffer et al., arXiv 1901.09335; for masked
+    # autoencoders Feichtenhofer et al., arXiv 2205.09113). An epoch counts samples, so that k = 2 decodes half as many images.
+    repeat: int = 1
     augment: Literal['none', 'crop_flip'] = 'crop_flip'  # random resized crop and horizontal flip
     crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area
     eval_crop: float | None = None  # side of the central crop; None: 0.875 at 224 px, as in RETFound, and the whole image at other sizes
@@ -40,6 +46,20 @@ class DataConfig:
         return self.eval_crop if self.eval_crop is not None else (0.875 if self.image_size == 224 else 1.0)
 
     @property
+    def decoded(self) -> int:
+        """[images] decoded for one training step, over all hosts."""
+        return self.batch_size // self.repeat
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the images [px] that training sees, in the order it sees them."""
+        return tuple(size for _, size in self.resolution) or (self.image_size,)
+
+    def size_at(self, step: int) -> int:
+        """Side of the images [px] of training step `step`, counted from 0."""
+        return [size for start, size in self.resolution or ((0, self.image_size),) if start <= step][-1]
+
+    @property
     def flips_on_host(self) -> bool:
         """The flip comes before RandAugment, as in timm: a shear that keeps the left edge keeps the right one if it is mirrored after."""
         return self.augment != 'none' and self.randaugment > 0
@@ -51,6 +71,8 @@ def _check(config: DataConfig) -> None:
         'fraction': (not 0 < config.fraction <= 1, 'a share above 0 and up to 1'),
         'image_size': (not 8 <= config.image_size <= 4096, '8 to 4096 px'),
         'batch_size': (config.batch_size < 1, 'at least 1'),
+        'resolution': (bool(config.resolution) and not _rises(config), 'steps that rise from 0 with 8 to 4096 px each, image_size last'),
+        'repeat': (config.repeat < 1 or config.batch_size % config.repeat != 0, 'at least 1, and batch_size a multiple of it'),
         'crop_scale': (not 0 < low <= high <= 1, 'two shares of the area, the smaller first, above 0 and up to 1'),
         'eval_crop': (config.eval_crop is not None and not 0 < config.eval_crop <= 1, 'a share above 0 and up to 1'),
         'randaugment': (not 0 <= config.randaugment <= 10, 'a magnitude of 0 to 10'),
@@ -62,3 +84,9 @@ def _check(config: DataConfig) -> None:
     for name, (wrong, wanted) in faults.items():
         if wrong:
             raise UsageError(f'data.{name} is {getattr(config, name)} and must be {wanted}')
+
+
+def _rises(config: DataConfig) -> bool:
+    starts, sizes = zip(*config.resolution, strict=True)
+    ordered = starts[0] == 0 and all(one < other for one, other in zip(starts, starts[1:], strict=False))
+    return ordered and all(8 <= size <= 4096 for size in sizes) and sizes[-1] == config.image_size

@@ -38,9 +38,10 @@ _FAILED, _REASON = 'failed_row', 'reason'
 class Loader:
     """Endless batches for training. Iterate it, or save `state()` and go on from it with `restore`.
 
-    A batch is a dict of `image` uint8 [b, S, S, 3], `index` int64 [b] (row of the source) and `labels` float32 [b, Y] (NaN missing), b
-    being this host's part of the batch: host h has rows h*b to (h+1)*b. Epochs follow each other without a gap, so that a batch may
-    hold the end of one and the start of the next, and a source smaller than a batch works.
+    A batch is a dict of `image` uint8 [b, S, S, 3], `index` int64 [b] (row of the source) and `labels` float32 [b, Y] (NaN missing), S
+    being the size of its step (`config.size_at`) and b this host's part of the `config.decoded` images: host h has rows h*b to (h+1)*b.
+    Epochs follow each other without a gap, so that a batch may hold the end of one and the start of the next, and a source smaller than
+    a batch works.
     """
 
     def __init__(self, config: DataConfig, source: Source, *, seed: int, process_index: int = 0, process_count: int = 1) -> None:
@@ -53,7 +54,7 @@ class Loader:
         if len(source) == 0:
             raise UserError(f'the split "{config.split}" has no image to train on')
         self._config, self._source, self._seed = config, source, seed
-        self._host = _Host.of(config, index=process_index, count=process_count)
+        self._host = _Host.of(dataclasses.replace(config, batch_size=config.decoded, repeat=1), index=process_index, count=process_count)
         self._chunks = _TrainChunks(config=config, reader=source.reader, labels=source.labels, host=self._host, seed=seed)
         self._step = 0
         self._stream: _Stream | None = None
@@ -80,7 +81,7 @@ class Loader:
 
     def state(self) -> dict[str, Any]:
         """Where the stream stands and which stream it is, as JSON values."""
-        return {'step': self._step, 'seed': self._seed, 'fingerprint': self._source.fingerprint, 'batch_size': self._config.batch_size}
+        return {'step': self._step, 'seed': self._seed, 'fingerprint': self._source.fingerprint, 'batch_size': self._host.batch_size}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from a saved state.
@@ -169,11 +170,14 @@ class _TrainChunks:
 
     def __call__(self, number: int) -> dict[str, Any]:
         epochs, rows = rows_at(self.host.positions(number), rows=len(self.labels), seed=self.seed)
-        image = np.empty((len(rows), self.config.image_size, self.config.image_size, 3), np.uint8)
+        config = self.config
+        if config.resolution:
+            config = dataclasses.replace(config, image_size=config.size_at(number // self.host.chunks), resolution=())
+        image = np.empty((len(rows), config.image_size, config.image_size, 3), np.uint8)
         for place, (data, epoch, row) in enumerate(zip(self.reader.read(rows), epochs.tolist(), rows.tolist(), strict=True)):
             rng = example_rng(self.seed ^ _STREAM << 40, epoch, row)
             try:
-                image[place] = train_image(data, rng=rng, config=self.config)
+                image[place] = train_image(data, rng=rng, config=config)
             except DecodeFailure as error:
                 return {_FAILED: row, _REASON: str(error)}
         return {'image': image, 'index': rows, 'labels': self.labels[rows]}

@@ -43,8 +43,12 @@ class MAEConfig:
 
     @property
     def visible(self) -> int:
+        """Patches the encoder sees of an image of the encoder's size."""
+        return self.visible_of(self.encoder.grid**2)
+
+    def visible_of(self, patches: int) -> int:
         """Patches the encoder sees: L (1 - mask_ratio), rounded down (the paper's code), forgiving the float's last digit."""
-        return int(self.encoder.grid**2 * (1.0 - self.mask_ratio) + 1e-9)
+        return int(patches * (1.0 - self.mask_ratio) + 1e-9)
 
 
 @flax.struct.dataclass
@@ -158,7 +162,7 @@ class MAE(nnx.Module):
             if key is None:
                 raise UsageError('a masked autoencoder was called without key or noise; give one of them to draw the mask')
             noise_BL = jax.random.uniform(jax.random.fold_in(key, 0), shape)
-        return random_masking(noise_BL, visible=self.config.visible)
+        return random_masking(noise_BL, visible=self.config.visible_of(noise_BL.shape[1]))
 
     def _decode(self, image_BHWC: jax.Array, keep_BV: jax.Array, masked_BK: jax.Array, key: jax.Array | None) -> jax.Array:
         """Decoder tokens [B, 1 + V + K, M] in the order cls, visible, masked, normed."""

@@ -38,7 +38,7 @@ class Outcome:
     config: TrainConfig
     step: int
     metrics: dict[str, float]  # of the last validation; empty where there was none
-    images_per_second: float  # over the steps of this call, compilation left out
+    images_per_second: float  # samples seen, over the steps of this call, compilation left out; decoded are data.repeat times fewer
     programs: compile_cache.Counts  # compiled, and loaded from the cache, in this call
 
 
@@ -89,6 +89,8 @@ class _Trainer:
         self._checkpoints, self._validation = checkpoints, validation
         self._programs = compile_cache.counts()
         self._program = make_program(config)
+        for size in config.data.sizes[:-1]:  # a size that the model cannot take is told now, not when its step comes
+            self._program.step.lower(self._program.abstract_state(), self._program.abstract_batch(size))
         self._predict = make_predict(config, spec=self._program.spec, mesh=self._program.mesh)
         self._loader = Loader(
             config.data, source, seed=config.seed, process_index=jax.process_index(), process_count=jax.process_count()
@@ -132,6 +134,8 @@ class _Trainer:
         with progress.bar(config.steps * unit, desc=config.name, initial=first * unit) as bar:
             for step in range(first + 1, config.steps + 1):
                 batch = next(self._loader)
+                if step > 1 and config.data.size_at(step - 1) != config.data.size_at(step - 2):
+                    clock.pause()  # the step is compiled anew
                 state, now = self._program.step(state, self._global(batch))
                 if pending is not None:  # the numbers of the step before, read while this one runs
                     self._read(pending, state, log, bar, rate)
@@ -211,7 +215,7 @@ class _Trainer:
 
 
 class _Clock:
-    """Images a second over steady steps: the first step (compilation) and pauses for checkpoints are left out."""
+    """Images a second over steady steps: steps that are compiled and pauses for checkpoints are left out."""
 
     def __init__(self, batch_size: int) -> None:
         self._unit, self._steps, self._spent, self._last = batch_size, 0, 0.0, None

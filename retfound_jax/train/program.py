@@ -43,14 +43,15 @@ class Program:
         shapes = jax.eval_shape(lambda params: init_state(params, self.tx, shardings=self.shardings), abstract_params(self.spec))
         return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, self.shardings)
 
-    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes, dtypes and shardings of a global batch."""
+    def abstract_batch(self, size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of a global batch as the loader gives it, its images at `size` [px] or at `data.image_size`."""
         data, place = self.config.data, batch_sharding(self.mesh)
-        shape = (data.batch_size, data.image_size, data.image_size, 3)
+        size = data.image_size if size is None else size
+        shape = (data.decoded, size, size, 3)
         batch = {'image': jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=place)}
         labels = len(self.config.task.labels)
         if labels:
-            batch['labels'] = jax.ShapeDtypeStruct((data.batch_size, labels), jnp.float32, sharding=place)
+            batch['labels'] = jax.ShapeDtypeStruct((data.decoded, labels), jnp.float32, sharding=place)
         return batch
 
     def random_batch(self, seed: int = 0) -> dict[str, np.ndarray]:

@@ -76,6 +76,7 @@ def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch,
 
     def loss_of(params: Tree, part: Batch, key: jax.Array) -> tuple[jax.Array, dict]:
         augment_key, task_key = jax.random.split(key)
+        part = {name: _repeated(x, config.data.repeat) for name, x in part.items()}
         image = prepare(part['image'], key=augment_key, config=config.data)
         return config.task.loss(spec.merge(params), {**part, 'image': image}, key=task_key)
 
@@ -98,6 +99,13 @@ def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch,
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss_like, metrics_like, grads_like))
     total, _ = jax.lax.scan(one, zeros, (split, keys))
     return jax.tree.map(lambda x: x / parts, total)
+
+
+def _repeated(x: jax.Array, times: int) -> jax.Array:
+    """Each row `times` over, next to itself: on a mesh, where it is."""
+    if times == 1:
+        return x
+    return jnp.broadcast_to(x[:, None], (len(x), times, *x.shape[1:])).reshape(len(x) * times, *x.shape[1:])
 
 
 def _as_summed(params: Tree, *, dtype: str) -> Tree:
