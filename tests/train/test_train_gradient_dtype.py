@@ -20,7 +20,7 @@ def one_step(*changes):
     return program.step(program.init_state(), program.random_batch())
 
 
-@pytest.mark.parametrize('accumulate', [1, 2])
+@pytest.mark.parametrize('accumulate', [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_loss_is_the_same_and_the_gradient_is_near(accumulate):
     (wide, metrics), (narrow, narrow_metrics) = (
         one_step(f'optim.gradient_dtype={dtype}', f'optim.accumulate={accumulate}') for dtype in ('float32', 'bfloat16')

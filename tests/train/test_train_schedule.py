@@ -60,7 +60,7 @@ def test_a_size_that_the_model_cannot_take_is_told_before_the_first_step(tmp_pat
         train(config, workdir=tmp_path)
 
 
-@pytest.mark.parametrize('make', [train_runs.mae, train_runs.classify])
+@pytest.mark.parametrize('make', [train_runs.mae, pytest.param(train_runs.classify, marks=pytest.mark.slow)])
 def test_repeated_samples_are_a_batch_with_each_row_written_out(make):
     repeated, written = (make_program(assume(make(data=train_runs.data(repeat=times)))) for times in (4, 1))
     batch = repeated.random_batch()
