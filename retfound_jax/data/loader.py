@@ -11,6 +11,7 @@ import dataclasses
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ import grain
 import numpy as np
 
 from retfound_jax.core.errors import UsageError, UserError
-from retfound_jax.core.random import example_rng
+from retfound_jax.core.random import ExampleRng
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.decode import DecodeFailure
 from retfound_jax.data.order import rows_at
@@ -145,8 +146,12 @@ class _Host:
     def positions(self, number: int) -> np.ndarray:
         """Places in the endless stream of the rows of a chunk."""
         step, chunk = divmod(number, self.chunks)
-        start, end = (self.rows * part // self.chunks for part in (chunk, chunk + 1))
-        return step * self.batch_size + self.first + np.arange(start, end, dtype=np.int64)
+        here = self.span(chunk)
+        return step * self.batch_size + self.first + np.arange(here.start, here.stop, dtype=np.int64)
+
+    def span(self, chunk: int) -> slice:
+        """Rows of the host's part of a batch that its chunk of that place holds."""
+        return slice(self.rows * chunk // self.chunks, self.rows * (chunk + 1) // self.chunks)
 
 
 class _Chunks(Protocol):
@@ -155,8 +160,12 @@ class _Chunks(Protocol):
     config: DataConfig
     host: _Host
 
-    def __call__(self, number: int) -> dict[str, Any]:
-        """The chunk of that number, or what went wrong under `failed_row` and `reason`."""
+    def size(self, number: int) -> int:
+        """Side of the images of the chunk of that number [px]."""
+        ...
+
+    def __call__(self, number: int, image: np.ndarray | None = None) -> dict[str, Any]:
+        """The chunk of that number, its images written into `image` if given, or what went wrong under `failed_row` and `reason`."""
         ...
 
 
@@ -168,16 +177,18 @@ class _TrainChunks:
     host: _Host
     seed: int
 
-    def __call__(self, number: int) -> dict[str, Any]:
+    def size(self, number: int) -> int:
+        return self.config.size_at(number // self.host.chunks)
+
+    def __call__(self, number: int, image: np.ndarray | None = None) -> dict[str, Any]:
         epochs, rows = rows_at(self.host.positions(number), rows=len(self.labels), seed=self.seed)
-        config = self.config
+        size, config, rngs = self.size(number), self.config, ExampleRng(self.seed ^ _STREAM << 40)
         if config.resolution:
-            config = dataclasses.replace(config, image_size=config.size_at(number // self.host.chunks), resolution=())
-        image = np.empty((len(rows), config.image_size, config.image_size, 3), np.uint8)
-        for place, (data, epoch, row) in enumerate(zip(self.reader.read(rows), epochs.tolist(), rows.tolist(), strict=True)):
-            rng = example_rng(self.seed ^ _STREAM << 40, epoch, row)
+            config = dataclasses.replace(config, image_size=size, resolution=())
+        image = np.empty((len(rows), size, size, 3), np.uint8) if image is None else image
+        for out, data, epoch, row in zip(image, self.reader.read(rows), epochs.tolist(), rows.tolist(), strict=True):
             try:
-                image[place] = train_image(data, rng=rng, config=config)
+                train_image(data, rng=rngs.at(epoch, row), config=config, out=out)
             except DecodeFailure as error:
                 return {_FAILED: row, _REASON: str(error)}
         return {'image': image, 'index': rows, 'labels': self.labels[rows]}
@@ -190,29 +201,58 @@ class _EvalChunks:
     labels: np.ndarray
     host: _Host
 
-    def __call__(self, number: int) -> dict[str, Any]:
+    def size(self, number: int) -> int:
+        return self.config.image_size
+
+    def __call__(self, number: int, image: np.ndarray | None = None) -> dict[str, Any]:
         places = self.host.positions(number)
         mask = places < len(self.labels)
         rows = places[mask]
-        image = np.zeros((len(places), self.config.image_size, self.config.image_size, 3), np.uint8)
+        size = self.config.image_size
+        image = np.empty((len(places), size, size, 3), np.uint8) if image is None else image
+        image[~mask] = 0
         labels = np.full((len(places), self.labels.shape[1]), np.nan, np.float32)
         labels[mask] = self.labels[rows]
         for place, (data, row) in enumerate(zip(self.reader.read(rows), rows.tolist(), strict=True)):
             try:
-                image[place] = eval_image(data, size=self.config.image_size, share=self.config.central_share)
+                image[place] = eval_image(data, size=size, share=self.config.central_share)
             except DecodeFailure as error:
                 return {_FAILED: row, _REASON: str(error)}
         return {'image': image, 'index': np.where(mask, places, -1), 'labels': labels, 'mask': mask}
+
+
+class _InPlace:
+    """Chunks for threads: those of one batch write side by side into its images, so that nothing is copied to put it together."""
+
+    def __init__(self, chunks: _Chunks) -> None:
+        self._chunks, self._lock = chunks, threading.Lock()
+        self._images: dict[int, np.ndarray] = {}
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        """The chunk of that number, its `image` a part of the batch's."""
+        host, size = self._chunks.host, self._chunks.size(number)
+        step, chunk = divmod(number, host.chunks)
+        with self._lock:
+            if step not in self._images:
+                self._images[step] = np.empty((host.rows, size, size, 3), np.uint8)
+            images = self._images[step]
+        return self._chunks(number, images[host.span(chunk)])
+
+    def take(self, step: int) -> np.ndarray:
+        """The images of a batch whose chunks are all there."""
+        with self._lock:
+            return self._images.pop(step)
 
 
 class _Stream:
     """Batches `first` to `end` - 1 in order, their chunks made ahead by Grain in threads or processes."""
 
     def __init__(self, chunks: _Chunks, *, source: Source, first: int, end: int | None) -> None:
-        self._source, self._count = source, chunks.host.chunks
-        self._shared = chunks.config.workers > 0
-        dataset = grain.MapDataset.range(first * self._count, sys.maxsize if end is None else end * self._count).map(chunks)
-        self._iterator = iter(_in_processes(dataset, chunks) if self._shared else _in_threads(dataset, chunks))
+        self._source, self._count, self._step = source, chunks.host.chunks, first
+        numbers = grain.MapDataset.range(first * self._count, sys.maxsize if end is None else end * self._count)
+        self._in_place = None if chunks.config.workers else _InPlace(chunks)
+        shared = self._in_place is None
+        self._iterator = iter(_in_processes(numbers.map(chunks), chunks) if shared else _in_threads(numbers.map(self._in_place), chunks))
 
     def next(self) -> Batch:
         """The next batch.
@@ -221,10 +261,10 @@ class _Stream:
           UserError: an image cannot be decoded.
         """
         chunks = [self._checked(next(self._iterator)) for _ in range(self._count)]
-        if self._count == 1 and not self._shared:
-            return chunks[0]
+        whole = {'image': self._in_place.take(self._step)} if self._in_place is not None else {}
+        self._step += 1
         # What workers send lies in shared memory that lives as long as the array; copied out, it is freed now and not at some later time.
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        return {name: whole[name] if name in whole else np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def _checked(self, chunk: dict[str, Any]) -> Batch:
         # The failure travels as data: workers know rows, and only this process has the table with their keys.

@@ -90,7 +90,7 @@ def _central_box(*, height: int, width: int, ratio: tuple[float, float]) -> Box:
 
 
 def crop_resize(image: Encoded, *, box: Box, size: int, out: np.ndarray | None = None) -> np.ndarray:
-    """The region resized to uint8 [size, size, 3] (in `out`, if given); one at least twice as large is decoded at a half, quarter or eighth.
+    """The region resized to uint8 [size, size, 3] (into `out`, if given); decoded at a half, quarter or eighth where twice as large.
 
     The corners of a reduced region are rounded to its pixels, a shift of at most half a pixel of the result.
     """
