@@ -16,7 +16,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from retfound_jax.models import ops
+
 Remat = Literal['none', 'dots', 'full']
+LinearDtype = Literal['compute', 'float8']
+AttentionBy = Literal['plain', 'cudnn']
+ResidualDtype = Literal['compute', 'float32']
 EPSILON = 1e-6  # of a layer norm unless the config says otherwise (MAE, RETFound and DINOv2; PyTorch's own default is 1e-5)
 STACKS = ('blocks', 'decoder_blocks')  # attributes that hold a stack of blocks
 
@@ -31,48 +36,26 @@ class Linear(nnx.Module):
     """x @ kernel + bias over the last `inputs` axes of x; kernel [*inputs, *outputs] starts Xavier uniform, bias zero."""
 
     def __init__(
-        self, inputs: tuple[int, ...], outputs: tuple[int, ...], *, letters: str, rngs: nnx.Rngs, use_bias: bool = True
+        self,
+        inputs: tuple[int, ...],
+        outputs: tuple[int, ...],
+        *,
+        letters: str,
+        rngs: nnx.Rngs,
+        use_bias: bool = True,
+        dtype: LinearDtype = 'compute',
     ) -> None:
         shape = (*inputs, *outputs)
         kernel = xavier_uniform(rngs.params(), shape, fan_in=int(np.prod(inputs)))
         self.kernel = nnx.Param(kernel, letters=letters)
         self.bias = nnx.Param(jnp.zeros(outputs, jnp.float32), letters=letters[len(inputs) :]) if use_bias else None
-        self._outputs = outputs
+        self._outputs, self._float8 = outputs, dtype == 'float8'
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computes in the dtype of x; gradients of kernel and bias are summed in the dtype each is given in, as a rule float32."""
         kernel = self.kernel[...]
         bias = jnp.zeros(self._outputs, kernel.dtype) if self.bias is None else self.bias[...]
-        return _affine(x, kernel, bias) if x.dtype == kernel.dtype == bias.dtype else _mixed_affine(x, kernel, bias)
-
-
-def _affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    contracted = kernel.ndim - bias.ndim
-    return jnp.tensordot(x, kernel.astype(x.dtype), contracted) + bias.astype(x.dtype)
-
-
-# Differentiated as it stands, a product in bfloat16 gives its kernel a bfloat16 gradient, which is then also summed over
-# devices in bfloat16. This one keeps activations in bfloat16 and sums what goes to the parameters in float32.
-@jax.custom_vjp
-def _mixed_affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    return _affine(x, kernel, bias)
-
-
-def _mixed_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return _affine(x, kernel, bias), (x, kernel, bias)
-
-
-def _mixed_backward(kept: tuple[jax.Array, ...], dy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, kernel, bias = kept
-    rows = tuple(range(dy.ndim - bias.ndim))
-    contracted = kernel.ndim - bias.ndim
-    outputs = tuple(range(dy.ndim - bias.ndim, dy.ndim)), tuple(range(contracted, kernel.ndim))
-    dx = jax.lax.dot_general(dy, kernel.astype(dy.dtype), (outputs, ((), ())))
-    dkernel = jax.lax.dot_general(x, dy, ((rows, rows), ((), ())), preferred_element_type=kernel.dtype)
-    return dx, dkernel, dy.sum(rows, dtype=bias.dtype)
-
-
-_mixed_affine.defvjp(_mixed_forward, _mixed_backward)
+        return ops.affine(x, kernel, bias, float8=self._float8)
 
 
 class LayerNorm(nnx.Module):
@@ -84,10 +67,7 @@ class LayerNorm(nnx.Module):
         self._epsilon = epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x32 = x.astype(_wide(x.dtype))
-        centred = x32 - x32.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self._epsilon) * self.scale[...] + self.bias[...]).astype(x.dtype)
+        return ops.layer_norm(x, self.scale[...], self.bias[...], self._epsilon)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,6 +82,8 @@ class BlockShape:
     layer_scale: float | None = None  # start value of each branch's gamma; None: branches are not scaled
     qkv_bias: bool = True
     norm_epsilon: float = EPSILON
+    linear: LinearDtype = 'compute'  # what matrix products with parameters are made in
+    attention: AttentionBy = 'plain'
 
 
 class Attention(nnx.Module):
@@ -109,17 +91,19 @@ class Attention(nnx.Module):
 
     def __init__(self, shape: BlockShape, *, rngs: nnx.Rngs) -> None:
         width, letter, head_width = shape.width, shape.letter, shape.width // shape.heads
-        self.qkv = Linear((width,), (3, shape.heads, head_width), letters=f'{letter}TNE', rngs=rngs, use_bias=shape.qkv_bias)
-        self.proj = Linear((shape.heads, head_width), (width,), letters=f'NE{letter}', rngs=rngs)
+        made = {'rngs': rngs, 'dtype': shape.linear}
+        self.qkv = Linear((width,), (3, shape.heads, head_width), letters=f'{letter}TNE', use_bias=shape.qkv_bias, **made)
+        self.proj = Linear((shape.heads, head_width), (width,), letters=f'NE{letter}', **made)
+        self._attend = ops.attend_cudnn if shape.attention == 'cudnn' else ops.attend
 
     def __call__(self, x_BLD: jax.Array, rotary_2LE: jax.Array | None = None) -> jax.Array:
         """`rotary_2LE`: sines and cosines that turn q and k of the last L tokens (`positions.rotary_2d`)."""
-        return self.proj(attend(*self._qkv(x_BLD, rotary_2LE)))
+        return self.proj(self._attend(*self._qkv(x_BLD, rotary_2LE)))
 
     def weights(self, x_BLD: jax.Array, rotary_2LE: jax.Array | None = None) -> jax.Array:
         """How much each token looks at each other, [B, N, L, L] float32; rows sum to 1."""
         q_BLNE, k_BLNE, _ = self._qkv(x_BLD, rotary_2LE)
-        return jax.nn.softmax(_scores(q_BLNE.transpose(0, 2, 1, 3), k_BLNE.transpose(0, 2, 1, 3)), axis=-1)
+        return ops.attention_weights(q_BLNE, k_BLNE)
 
     def _qkv(self, x_BLD: jax.Array, rotary_2LE: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
         qkv_BLTNE = self.qkv(x_BLD)
@@ -136,45 +120,29 @@ def rotate(x_BLNE: jax.Array, rotary_2LE: jax.Array) -> jax.Array:
     """
     first = x_BLNE.shape[1] - rotary_2LE.shape[1]
     sin_L1E, cos_L1E = rotary_2LE[0, :, None], rotary_2LE[1, :, None]
-    patches = x_BLNE[:, first:].astype(_wide(x_BLNE.dtype))
+    patches = x_BLNE[:, first:].astype(ops.wide(x_BLNE.dtype))
     half = patches.shape[-1] // 2
     turned = jnp.concatenate([-patches[..., half:], patches[..., :half]], axis=-1)
     return jnp.concatenate([x_BLNE[:, :first], (patches * cos_L1E + turned * sin_L1E).astype(x_BLNE.dtype)], axis=1)
-
-
-def attend(q_BLNE: jax.Array, k_BLNE: jax.Array, v_BLNE: jax.Array) -> jax.Array:
-    """softmax(q k' / sqrt(E)) v per head, [B, L, N, E]; scores and softmax in float32.
-
-    Heads are brought before tokens by hand: on CPU this is a third faster, backward included, than leaving the order to
-    einsum, and twice as fast as `jax.nn.dot_product_attention` (37 tokens, 4 heads of 32).
-    """
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q_BLNE, k_BLNE, v_BLNE))
-    weights = jax.nn.softmax(_scores(q, k), axis=-1).astype(v.dtype)
-    return jnp.einsum('BNLS,BNSE->BNLE', weights, v).transpose(0, 2, 1, 3)
-
-
-def _scores(q_BNLE: jax.Array, k_BNLE: jax.Array) -> jax.Array:
-    q_BNLE = q_BNLE * q_BNLE.dtype.type(q_BNLE.shape[-1] ** -0.5)
-    return jnp.einsum('BNLE,BNSE->BNLS', q_BNLE, k_BNLE, preferred_element_type=_wide(q_BNLE.dtype))
 
 
 class MLP(nnx.Module):
     """Two linear layers with exact (erf) GELU between."""
 
     def __init__(self, shape: BlockShape, *, rngs: nnx.Rngs) -> None:
-        self.fc1 = Linear((shape.width,), (shape.hidden,), letters=f'{shape.letter}F', rngs=rngs)
-        self.fc2 = Linear((shape.hidden,), (shape.width,), letters=f'F{shape.letter}', rngs=rngs)
+        self.fc1 = Linear((shape.width,), (shape.hidden,), letters=f'{shape.letter}F', rngs=rngs, dtype=shape.linear)
+        self.fc2 = Linear((shape.hidden,), (shape.width,), letters=f'F{shape.letter}', rngs=rngs, dtype=shape.linear)
 
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        return self.fc2(jax.nn.gelu(self.fc1(x_BLD), approximate=False))
+        return self.fc2(ops.gelu(self.fc1(x_BLD)))
 
 
 class SwiGLU(nnx.Module):
     """fc2(silu(gate) * value), gate and value from one matrix (Shazeer, arXiv 2002.05202)."""
 
     def __init__(self, shape: BlockShape, *, rngs: nnx.Rngs) -> None:
-        self.fc1 = Linear((shape.width,), (2, shape.hidden), letters=f'{shape.letter}GF', rngs=rngs)
-        self.fc2 = Linear((shape.hidden,), (shape.width,), letters=f'F{shape.letter}', rngs=rngs)
+        self.fc1 = Linear((shape.width,), (2, shape.hidden), letters=f'{shape.letter}GF', rngs=rngs, dtype=shape.linear)
+        self.fc2 = Linear((shape.hidden,), (shape.width,), letters=f'F{shape.letter}', rngs=rngs, dtype=shape.linear)
 
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
         gated_BLGF = self.fc1(x_BLD)
@@ -205,11 +173,22 @@ class Block(nnx.Module):
             self.ls2 = LayerScale(shape.width, start=shape.layer_scale, letters=shape.letter)
         self._scaled = shape.layer_scale is not None
 
-    def __call__(self, x_BLD: jax.Array, drop_2B: jax.Array | None = None, rotary_2LE: jax.Array | None = None) -> jax.Array:
-        """`drop_2B` scales the two residual branches for each sample: 0 where dropped, 1 / keep where kept."""
-        branch = self.attn(self.norm1(x_BLD), rotary_2LE)
+    def __call__(
+        self,
+        x_BLD: jax.Array,
+        drop_2B: jax.Array | None = None,
+        rotary_2LE: jax.Array | None = None,
+        *,
+        branch_dtype: jnp.dtype | None = None,
+    ) -> jax.Array:
+        """`drop_2B` scales the two residual branches for each sample: 0 where dropped, 1 / keep where kept.
+
+        `branch_dtype` is what the branches compute in; None: the dtype of x.
+        """
+        dtype = x_BLD.dtype if branch_dtype is None else branch_dtype
+        branch = self.attn(self.norm1(x_BLD).astype(dtype), rotary_2LE)
         x_BLD = x_BLD + _dropped(self.ls1(branch) if self._scaled else branch, None if drop_2B is None else drop_2B[0])
-        branch = self.mlp(self.norm2(x_BLD))
+        branch = self.mlp(self.norm2(x_BLD).astype(dtype))
         return x_BLD + _dropped(self.ls2(branch) if self._scaled else branch, None if drop_2B is None else drop_2B[1])
 
 
@@ -237,23 +216,29 @@ def run_blocks(
     depth: int,
     scan: bool,
     remat: Remat,
+    residual_dtype: ResidualDtype = 'compute',
     drop_path: float = 0.0,
     key: jax.Array | None = None,
     rotary_2LE: jax.Array | None = None,
 ) -> jax.Array:
-    """x through the stack. `drop_path` is the rate at the last block, linear in depth from 0 (Huang et al. 2016)."""
+    """x through the stack. `drop_path` is the rate at the last block, linear in depth from 0 (Huang et al. 2016).
+
+    What the branches add to is kept in the dtype of x, or in float32 (`residual_dtype`); the result has the dtype of x.
+    """
+    dtype = x_BLD.dtype
+    x_BLD = x_BLD.astype(ops.wide(dtype)) if residual_dtype == 'float32' else x_BLD
     drop = drop_masks(key, depth=depth, rate=drop_path, batch=len(x_BLD))
     graph, params = nnx.split(blocks if scan else blocks[0])
 
     def body(x: jax.Array, layer: tuple[nnx.State, jax.Array | None]) -> tuple[jax.Array, None]:
-        return constrain(nnx.merge(graph, layer[0])(x, layer[1], rotary_2LE)), None
+        return constrain(nnx.merge(graph, layer[0])(x, layer[1], rotary_2LE, branch_dtype=dtype)), None
 
     body = with_remat(body, remat)
     if scan:
-        return jax.lax.scan(body, x_BLD, (params, drop))[0]
+        return jax.lax.scan(body, x_BLD, (params, drop))[0].astype(dtype)
     for i, block in enumerate(blocks):
         x_BLD, _ = body(x_BLD, (nnx.state(block), None if drop is None else drop[i]))
-    return x_BLD
+    return x_BLD.astype(dtype)
 
 
 def first_blocks(blocks: Any, x_BLD: jax.Array, *, count: int, scan: bool, rotary_2LE: jax.Array | None = None) -> tuple[jax.Array, Block]:
@@ -280,10 +265,12 @@ def drop_masks(key: jax.Array | None, *, depth: int, rate: float, batch: int) ->
 
 
 def with_remat(body: Any, remat: Remat) -> Any:
-    """What backward keeps: 'none' recomputes nothing, 'dots' keeps only matrix products, 'full' only the block's input."""
+    """What backward keeps: 'none' all, 'dots' matrix products and what attention gives, 'full' the block's input."""
     if remat == 'none':
         return body
-    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == 'dots' else None
+    policies = jax.checkpoint_policies
+    dots = policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(ops.ATTENDED))
+    policy = dots if remat == 'dots' else None
     return jax.checkpoint(body, policy=policy, prevent_cse=False)
 
 
@@ -337,8 +324,3 @@ def _map_stacks(change: Callable[[Any], Any], params: Mapping[Any, Any]) -> Any:
 
     out = walk(plain(params))
     return nnx.State(out) if isinstance(params, nnx.State) else out
-
-
-def _wide(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype of reductions: float32, or float64 where the whole model is."""
-    return jnp.promote_types(dtype, jnp.float32)

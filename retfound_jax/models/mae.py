@@ -31,15 +31,22 @@ class MAEConfig:
     decoder_width: int = 512
     decoder_depth: int = 8  # [blocks]
     decoder_heads: int = 16
+    decoder_attention: layers.AttentionBy = 'plain'  # as the encoder's, which sees a quarter of the tokens
     mask_ratio: float = 0.75  # of the patches, hidden
     norm_pix_loss: bool = True  # targets are each patch less its mean, over its standard deviation
 
     @property
     def decoder_block(self) -> layers.BlockShape:
         """What each block of the decoder is made like."""
-        hidden = round(self.decoder_width * self.encoder.mlp_ratio)
-        epsilon = self.encoder.norm_epsilon
-        return layers.BlockShape(width=self.decoder_width, heads=self.decoder_heads, hidden=hidden, letter='M', norm_epsilon=epsilon)
+        return layers.BlockShape(
+            width=self.decoder_width,
+            heads=self.decoder_heads,
+            hidden=round(self.decoder_width * self.encoder.mlp_ratio),
+            letter='M',
+            norm_epsilon=self.encoder.norm_epsilon,
+            linear=self.encoder.linear,
+            attention=self.decoder_attention,
+        )
 
     @property
     def visible(self) -> int:
@@ -175,8 +182,7 @@ class MAE(nnx.Module):
         table_LM = jnp.asarray(positions.sincos_2d(config.decoder_width, grid=grid), x_BVM.dtype)
         order_BL = jnp.concatenate([jnp.zeros_like(keep_BV[:, :1]), 1 + keep_BV, 1 + masked_BK], axis=1)
         x_BLM = layers.constrain(jnp.concatenate([x_BVM, hidden], axis=1) + table_LM[order_BL])
-        run = {'depth': config.decoder_depth, 'scan': encoder.scan, 'remat': encoder.remat}
-        return self.decoder_norm(layers.run_blocks(self.decoder_blocks, x_BLM, **run))
+        return self.decoder_norm(layers.run_blocks(self.decoder_blocks, x_BLM, depth=config.decoder_depth, **encoder.run))
 
 
 def _check(config: MAEConfig) -> None:

@@ -45,6 +45,9 @@ class ViTConfig:
     norm_epsilon: float = layers.EPSILON
     drop_path: float = 0.0  # rate of dropped branches at the last block, linear in depth
     compute_dtype: Literal['float32', 'bfloat16'] = 'float32'  # parameters, norms and softmax stay float32
+    residual_dtype: layers.ResidualDtype = 'compute'  # what blocks add to: as they compute, or float32 (PyTorch's autocast)
+    linear: layers.LinearDtype = 'compute'  # blocks' products with parameters (an MAE's decoder too): as they compute, or in eight bits
+    attention: layers.AttentionBy = 'plain'  # cudnn: NVIDIA's fused kernel, for bfloat16 on its GPUs
     scan: bool = True  # one program for all blocks, parameters stacked; else unrolled
     remat: layers.Remat = 'none'  # what backward keeps: all, matrix products ('dots': with scan also the fastest on CPU), block inputs
 
@@ -69,7 +72,14 @@ class ViTConfig:
             layer_scale=self.layer_scale,
             qkv_bias=self.qkv_bias,
             norm_epsilon=self.norm_epsilon,
+            linear=self.linear,
+            attention=self.attention,
         )
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """How a stack of blocks is run, as `layers.run_blocks` takes it."""
+        return {'scan': self.scan, 'remat': self.remat, 'residual_dtype': self.residual_dtype}
 
     @property
     def patch_values(self) -> int:
@@ -214,7 +224,7 @@ class ViT(nnx.Module):
     ) -> jax.Array:
         config = self.config
         x_BLD, rotary_2LE = self._start(patches_BLP, keep_BV, blank_BL)
-        run = {'depth': config.depth, 'scan': config.scan, 'remat': config.remat, 'rotary_2LE': rotary_2LE}
+        run = {'depth': config.depth, **config.run, 'rotary_2LE': rotary_2LE}
         return layers.run_blocks(self.blocks, layers.constrain(x_BLD), drop_path=config.drop_path, key=key, **run)
 
     def _start(
