@@ -144,32 +144,8 @@ class Study:
         for config in (findings(), age()):
             out = self.predictions(config.name, f'probe_{start}', seed)
             if not out.exists():
-                write_predictions(self._probe(self.configured(config, seed=seed), start), path=out)
-
-    def _probe(self, config: TrainConfig, start: str) -> Predictions:
-        spec = model_spec(config.task)
-        places = param_shardings(spec, mesh=make_mesh(config.mesh), rules=config.rules)
-        params = init_params(config.task, seed=config.seed, shardings=places)
-        if start == 'mae':
-            params = config.task.load_pretrained(params, load_run(self.root / 'pretrain', which='latest').params)
-        parts, sources = {}, {}
-        for split in ('train', 'val', 'test'):
-            features, sources[split] = extract(spec, params, data=config.data, split=split)
-            labels = sources[split].labels if config.task.kind == 'multi' else sources[split].labels[:, 0]
-            parts[split] = Part(features=features, label=labels, patient=sources[split].table['patient'])
-        found = linear_probe(parts['train'], validation=parts['val'], test=parts['test'], kind=config.task.kind)
-        like = sources['test']
-        return Predictions(
-            kind=config.task.kind,
-            labels=config.task.labels,
-            classes=(),
-            split='test',
-            step=0,
-            fingerprint=like.fingerprint,
-            columns={name: like.table[name] for name in ('key', 'patient')},
-            label_NY=like.labels.astype(np.float64),
-            score_NS=found.score_test,
-        )
+                encoder = self.root / 'pretrain' if start == 'mae' else None
+                write_predictions(probe(self.configured(config, seed=seed), encoder=encoder), path=out)
 
     def predictions(self, name: str, arm: str, seed: int) -> Path:
         """Where an arm's predictions on the held-out patients are kept."""
@@ -193,6 +169,32 @@ class Study:
     def _seeds(self, adaptation: str, start: str) -> tuple[int, ...]:
         # The probe of the one autoencoder has no randomness: one fit says all.
         return self.seeds[:1] if (adaptation, start) == ('probe', 'mae') else self.seeds
+
+
+def probe(config: TrainConfig, *, encoder: Path | None) -> Predictions:
+    """Linear models on the frozen features of a pretraining run's encoder, or of random weights, judged on the held-out patients."""
+    spec = model_spec(config.task)
+    params = init_params(config.task, seed=config.seed, shardings=param_shardings(spec, mesh=make_mesh(config.mesh), rules=config.rules))
+    if encoder is not None:
+        params = config.task.load_pretrained(params, load_run(encoder, which='latest').params)
+    parts, sources = {}, {}
+    for split in ('train', 'val', 'test'):
+        features, sources[split] = extract(spec, params, data=config.data, split=split)
+        labels = sources[split].labels if config.task.kind == 'multi' else sources[split].labels[:, 0]
+        parts[split] = Part(features=features, label=labels, patient=sources[split].table['patient'])
+    found = linear_probe(parts['train'], validation=parts['val'], test=parts['test'], kind=config.task.kind)
+    like = sources['test']
+    return Predictions(
+        kind=config.task.kind,
+        labels=config.task.labels,
+        classes=(),
+        split='test',
+        step=0,
+        fingerprint=like.fingerprint,
+        columns={name: like.table[name] for name in ('key', 'patient')},
+        label_NY=like.labels.astype(np.float64),
+        score_NS=found.score_test,
+    )
 
 
 def _row(target: str, adaptation: str, metric: str, level: str, found: Difference) -> dict[str, Any]:
