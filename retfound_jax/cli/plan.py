@@ -24,7 +24,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer('num_slices', 1, 'slices of that shape, joined by the network', flag_values=values, lower_bound=1)
     flags.DEFINE_float('images', 100e6, 'images to be seen, passes counted each', flag_values=values, lower_bound=1.0)
     flags.DEFINE_list('sweep', [], 'find the best that fits: any of batch, remat, mesh', flag_values=values)
-    flags.DEFINE_list('batches', [], 'images a chip that a sweep of batch tries; left out: powers of 2', flag_values=values)
+    flags.DEFINE_list('batches', [], 'images a chip that a sweep of batch tries; left out: the own batch, doubled', flag_values=values)
     flags.DEFINE_float('images_per_core', 2500.0, 'images/s that one core of a host decodes', flag_values=values, lower_bound=1.0)
     flags.DEFINE_float('image_kb', 17.0, 'kB of a stored image', flag_values=values, lower_bound=0.1)
     flags.DEFINE_float('hbm_gib', 0.0, 'GiB of a device, instead of its published size', flag_values=values, lower_bound=0.0)
@@ -72,8 +72,7 @@ def _sweep(config: Any, values: flags.FlagValues, *, topology: Any, devices: lis
         varied = sweep.apply(config, candidate, topology=topology)
         return make_plan(varied, topology=topology, devices=devices, capacity=round(values.hbm_gib * 2**30))
 
-    batches = _whole_numbers(values.batches) or sweep.BATCHES
-    chains = sweep.candidates(config, topology=topology, varied=values.sweep, batches=batches)
+    chains = sweep.candidates(config, topology=topology, varied=values.sweep, batches=_whole_numbers(values.batches))
     plans = []
     for plan in sweep.sweep(chains, make):
         plans.append(plan)

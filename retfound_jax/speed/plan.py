@@ -61,6 +61,7 @@ class Layout:
     """How the work is laid out."""
 
     mesh: dict[str, int]
+    zero: bool  # moments split over `data`
     batch: int  # [images] of a step
     batch_per_chip: float
     remat: str
@@ -159,6 +160,7 @@ def layout_of(program: Program, *, topology: Topology) -> Layout:
     encoder = find_fields(program.config.task, ('remat', 'compute_dtype'))
     return Layout(
         mesh={name: int(size) for name, size in program.mesh.shape.items()},
+        zero=program.config.mesh.zero,
         batch=program.config.data.batch_size,
         batch_per_chip=program.config.data.batch_size / topology.chips,
         remat=str(encoder.get('remat', '')),

@@ -152,5 +152,8 @@ def joined(chip: Chip, size: int) -> bool:
 
 
 def weak_scaling(time: StepTime, total: Callable[[StepTime], float]) -> float:
-    """Rate a chip keeps of what it has alone with the same batch, by the chosen `total`."""
+    """Share of a step that is not spent waiting for others, by the chosen `total`: 1 is a chip with nobody to talk to.
+
+    Where parameters or moments are split, a chip alone would also have more to update than its share, which is not counted here.
+    """
     return time.device / total(time)

@@ -78,10 +78,9 @@ def page(plan: Plan, *, images: float, feed: Feed) -> str:
     """A plan as a page of text."""
     topology, layout = plan.topology, plan.layout
     slices = f' x {topology.slices} slices' if topology.slices > 1 else ''
-    mesh = ' x '.join(f'{name} {size}' for name, size in layout.mesh.items() if size > 1) or 'one device'
     lines = [
         f'{plan.experiment} on {topology.name}{slices}: {topology.chips} chips, {topology.hosts} hosts ({LABEL})',
-        f'  mesh {mesh}; {layout.batch} images a step, {layout.batch_per_chip:g} a chip; remat {layout.remat}, {layout.compute_dtype}',
+        f'  {layout_words(plan)}; {layout.batch} images a step, {layout.compute_dtype}',
         f'  {plan.verdict}',
         f'  compiled in {plan.compile_seconds:.0f} s; {plan.parameters / 1e6:.1f} M parameters',
     ]
@@ -98,12 +97,21 @@ def page(plan: Plan, *, images: float, feed: Feed) -> str:
     return '\n'.join(lines)
 
 
+def layout_words(plan: Plan) -> str:
+    """Mesh, batch and remat in words."""
+    layout = plan.layout
+    mesh = ' x '.join(f'{name} {size}' for name, size in layout.mesh.items() if size > 1) or 'one device'
+    zero = ', moments split over data' if layout.zero else ''
+    return f'mesh {mesh}{zero}; {layout.batch_per_chip:g} images a chip; remat {layout.remat or "unknown"}'
+
+
 def comparison(plans: Sequence[Plan], chosen: Plan | None) -> str:
     """One line a layout, the recommended one marked."""
     head = ['', 'mesh', 'batch a chip', 'remat', 'memory', 'images/s', 'MFU', 'scaling', 'compiled']
     table = [head]
     for plan in plans:
-        mesh = ' '.join(f'{name}={size}' for name, size in plan.layout.mesh.items() if size > 1) or '-'
+        sizes = [f'{name}={size}' for name, size in plan.layout.mesh.items() if size > 1] + ['zero'] * plan.layout.zero
+        mesh = ' '.join(sizes) or '-'
         start = ['*' if plan is chosen else '', mesh, f'{plan.layout.batch_per_chip:g}', plan.layout.remat or '-']
         if plan.time:
             rates = [

@@ -14,11 +14,14 @@ from retfound_jax.train.config import TrainConfig
 
 VARIED = ('batch', 'remat', 'mesh')
 REMATS = ('none', 'dots', 'full')
-BATCHES = tuple(2**power for power in range(2, 11))  # [images] a chip
+DOUBLINGS = 6  # of the config's own batch, where no batches are named
 # A split finer than this leaves matrices of a thousand columns with shards of less than a register's 128 lanes: gathers and scatters then
 # become sums of whole matrices.
 FINEST_SPLIT = 16
 _WORTH = 1.01  # a larger batch has to be this much faster to be tried further
+
+
+Chain = tuple[str, int, bool]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,16 +31,17 @@ class Candidate:
     batch_per_chip: int
     remat: str
     fsdp: int
+    zero: bool = False
 
     @property
-    def chain(self) -> tuple[str, int]:
+    def chain(self) -> Chain:
         """Candidates of one chain differ in the batch alone."""
-        return self.remat, self.fsdp
+        return self.remat, self.fsdp, self.zero
 
 
 def candidates(
-    config: TrainConfig, *, topology: Topology, varied: Sequence[str], batches: Sequence[int] = BATCHES
-) -> dict[tuple[str, int], list[Candidate]]:
+    config: TrainConfig, *, topology: Topology, varied: Sequence[str], batches: Sequence[int] = ()
+) -> dict[Chain, list[Candidate]]:
     """Chains of layouts, the batch growing along each; what is not varied stays as the config has it.
 
     Raises:
@@ -49,27 +53,31 @@ def candidates(
     own = _remat(config)
     if 'remat' in varied and not own:
         raise UsageError(f'--sweep remat: {config.name} has no field `remat`; leave it out')
-    sizes = sorted(batches) if 'batch' in varied else [max(1, config.data.batch_size // topology.chips)]
+    share = max(1, config.data.batch_size // topology.chips)
+    doubled = [share * 2**power for power in range(DOUBLINGS + 1)]
+    sizes = (sorted(batches) or doubled) if 'batch' in varied else [share]
     remats = REMATS if 'remat' in varied else (own,)
-    splits = _splits(topology) if 'mesh' in varied else (config.mesh.fsdp,)
-    chains: dict[tuple[str, int], list[Candidate]] = {}
-    for remat, fsdp, size in itertools.product(remats, splits, sizes):
-        one = Candidate(batch_per_chip=size, remat=remat, fsdp=fsdp)
+    splits = _splits(topology) if 'mesh' in varied else ((config.mesh.fsdp, config.mesh.zero),)
+    chains: dict[Chain, list[Candidate]] = {}
+    for remat, (fsdp, zero), size in itertools.product(remats, splits, sizes):
+        one = Candidate(batch_per_chip=size, remat=remat, fsdp=fsdp, zero=zero)
         chains.setdefault(one.chain, []).append(one)
     return chains
 
 
 def apply(config: TrainConfig, candidate: Candidate, *, topology: Topology) -> TrainConfig:
     """The config in that layout. The batch changes the recipe: the learning rate follows it by the config's own rule."""
-    changes = [f'data.batch_size={candidate.batch_per_chip * topology.chips}', 'mesh.data=-1', f'mesh.fsdp={candidate.fsdp}']
+    changes = [f'data.batch_size={candidate.batch_per_chip * topology.chips}']
+    changes += ['mesh.data=-1', f'mesh.fsdp={candidate.fsdp}', f'mesh.zero={str(candidate.zero).lower()}']
     path = _remat_path(config)
     return override(config, [*changes, f'{path}={candidate.remat}'] if path else changes)
 
 
-def sweep(chains: dict[tuple[str, int], list[Candidate]], make: Callable[[Candidate], Plan]) -> Iterator[Plan]:
+def sweep(chains: dict[Chain, list[Candidate]], make: Callable[[Candidate], Plan]) -> Iterator[Plan]:
     """Plans of all layouts worth compiling: a chain ends where a batch does not fit, or is no faster than the one before.
 
-    No layout is left out because of another chain: what remat or a split costs is what the table is to show.
+    Where not even the first fits, halves of it are tried. No layout is left out because of another chain: what remat or a split costs is
+    what the table is to show.
     """
     for chain in chains.values():
         rate = 0.0
@@ -79,6 +87,19 @@ def sweep(chains: dict[tuple[str, int], list[Candidate]], make: Callable[[Candid
             if not plan.fits or plan.images_per_second < rate * _WORTH:
                 break
             rate = plan.images_per_second
+        if not rate and len(chain) > 1:
+            yield from _halves(chain[0], make)
+
+
+def _halves(candidate: Candidate, make: Callable[[Candidate], Plan]) -> Iterator[Plan]:
+    """The largest half, quarter, ... of a batch that fits, and those before it that do not."""
+    size = candidate.batch_per_chip // 2
+    while size:
+        plan = make(dataclasses.replace(candidate, batch_per_chip=size))
+        yield plan
+        if plan.fits:
+            return
+        size //= 2
 
 
 def best(plans: Sequence[Plan]) -> Plan | None:
@@ -91,9 +112,10 @@ def best(plans: Sequence[Plan]) -> Plan | None:
     return min(equals, key=lambda plan: plan.memory.total)
 
 
-def _splits(topology: Topology) -> tuple[int, ...]:
+def _splits(topology: Topology) -> list[tuple[int, bool]]:
+    """Pairs of `mesh.fsdp` and `mesh.zero`: all whole, moments split, parameters split over a few chips or over many."""
     inside = topology.chips * topology.chip.cores // topology.slices
-    return tuple(size for size in (1, 4, FINEST_SPLIT) if inside % size == 0 and size <= inside)
+    return [(1, False), (1, True), *((size, False) for size in (4, FINEST_SPLIT) if inside % size == 0)]
 
 
 def _remat(config: TrainConfig) -> str:

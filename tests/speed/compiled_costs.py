@@ -2,7 +2,7 @@
 
     python tests/speed/compiled_costs.py CASE...      the costs of each, as JSON
 
-A case is a name of CASES, or one of WORSE: the same step made worse on purpose.
+A case is a name of CASES, `NAME@BATCH` for another batch, or one of WORSE: a step made worse on purpose.
 """
 
 from __future__ import annotations
@@ -75,6 +75,16 @@ class _Gathered(MAETask):
         return super().loss(model, {**batch, 'image': image}, key=key)
 
 
+def config_of(name: str) -> TrainConfig:
+    """The configuration of a case."""
+    case, _, batch = name.partition('@')
+    if case in WORSE:
+        return worse(case)
+    make, mesh = CASES[case]
+    config = make(MESHES[mesh])
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=int(batch))) if batch else config
+
+
 def costs(config: TrainConfig) -> dict[str, Any]:
     """Compiles a step and counts."""
     from retfound_jax.speed import hlo, show
@@ -111,8 +121,7 @@ def main(names: list[str]) -> None:
     jax.config.update('jax_enable_compilation_cache', False)  # what is loaded has no text
     found = {}
     for name in names:
-        make, mesh = CASES.get(name, (None, ''))
-        found[name] = costs(make(MESHES[mesh]) if make else worse(name))
+        found[name] = costs(config_of(name))
     print(json.dumps({'jax': jax.__version__, 'costs': found}))
 
 

@@ -95,6 +95,15 @@ def test_a_step_made_worse_is_seen(how, case, seen):
     assert seen <= {line.split(':')[0] for line in lines}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('case', ['mae_data2_fsdp4', 'classifier_data2_fsdp4'])
+def test_what_is_sent_does_not_grow_with_the_batch(case):
+    """Parameters and gradients travel, activations never do."""
+    few, many = (compiled(f'{case}@{batch}')['costs'][f'{case}@{batch}']['collectives'] for batch in (64, 256))
+    sent = [sum(row['bytes'] for row in collectives.values()) for collectives in (few, many)]
+    assert sent[1] <= 1.001 * sent[0]
+
+
 def test_a_value_that_drifts_within_its_tolerance_passes_and_one_beyond_it_is_named():
     old = {'product_flops': 1000.0, 'temporary_bytes': 1000, 'collectives': {'all-reduce f32': {'count': 6, 'bytes': 10}}}
     near = old | {'temporary_bytes': 1040}

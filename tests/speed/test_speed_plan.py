@@ -85,12 +85,19 @@ def made(candidate: sweep.Candidate) -> Made:
 def test_a_chain_ends_where_a_batch_does_not_fit_or_brings_nothing():
     chains = {}
     for remat, fsdp in itertools.product(('none', 'dots'), (1, 4)):
-        chains[remat, fsdp] = [sweep.Candidate(batch_per_chip=size, remat=remat, fsdp=fsdp) for size in (4, 8, 16, 32, 64, 128)]
+        chains[remat, fsdp, False] = [sweep.Candidate(batch_per_chip=size, remat=remat, fsdp=fsdp) for size in (4, 8, 16, 32, 64, 128)]
     plans = list(sweep.sweep(chains, made))
     tried = {chain: [p.candidate.batch_per_chip for p in plans if p.candidate.chain == chain] for chain in chains}
-    assert tried == {('none', 1): [4, 8, 16], ('none', 4): [4, 8, 16], ('dots', 1): [4, 8, 16, 32], ('dots', 4): [4, 8, 16, 32]}
+    few, more = [4, 8, 16], [4, 8, 16, 32]
+    assert tried == {(remat, fsdp, False): few if remat == 'none' else more for remat, fsdp, _ in chains}
     assert sweep.best(plans).candidate == sweep.Candidate(batch_per_chip=16, remat='dots', fsdp=1)
     assert sweep.best([plan for plan in plans if not plan.fits]) is None
+
+
+def test_where_the_first_batch_is_too_large_halves_of_it_are_tried():
+    chain = [sweep.Candidate(batch_per_chip=size, remat='none', fsdp=1) for size in (48, 96)]
+    assert [plan.candidate.batch_per_chip for plan in sweep.sweep({chain[0].chain: chain}, made)] == [48, 24, 12, 6]
+    assert [plan.candidate.batch_per_chip for plan in sweep.sweep({chain[0].chain: chain[:1]}, made)] == [48]
 
 
 @pytest.mark.slow
@@ -98,8 +105,10 @@ def test_a_sweep_ends_where_a_batch_does_not_fit_and_recommends_what_fits(tmp_pa
     done = call('--topology=cpu:8', '--sweep=batch,mesh', '--batches=1,64,128', '--hbm_gib=0.05', f'--json={tmp_path / "sweep.json"}')
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / 'sweep.json').read_text())
-    layouts = [(one['layout']['mesh']['fsdp'], one['layout']['batch_per_chip'], one['fits']) for one in found['layouts']]
-    assert layouts == [(1, 1, True), (1, 64, False), (4, 1, True), (4, 64, False)], 'what follows a batch that is too large is not compiled'
+    layouts = [(one['layout']['mesh']['fsdp'], one['layout']['zero'], one['layout']['batch_per_chip']) for one in found['layouts']]
+    # What follows a batch that is too large is not compiled.
+    assert layouts == [(fsdp, zero, batch) for fsdp, zero in ((1, False), (1, True), (4, False)) for batch in (1, 64)]
+    assert [one['fits'] for one in found['layouts']] == [True, False] * 3
     chosen = found['layouts'][found['recommended']]
     assert chosen['fits'] and chosen['images_per_second'] >= 0.99 * max(one.get('images_per_second', 0) for one in found['layouts'])
     assert '* recommended' in done.stdout
@@ -165,9 +174,12 @@ def test_what_a_sweep_varies_is_in_its_chains_and_nothing_else():
 
     topology = parse_topology('v5e:16x16')
     chains = sweep.candidates(vit_l16(), topology=topology, varied=('remat', 'mesh'))
-    assert set(chains) == {(remat, split) for remat in ('none', 'dots', 'full') for split in (1, 4, 16)}
+    splits = ((1, False), (1, True), (4, False), (16, False))
+    assert set(chains) == {(remat, *split) for remat in ('none', 'dots', 'full') for split in splits}
     assert all([one.batch_per_chip for one in chain] == [16] for chain in chains.values())
     (chain,) = sweep.candidates(vit_l16(), topology=topology, varied=('batch',), batches=(8, 2, 4)).values()
+    (own,) = sweep.candidates(vit_l16(), topology=topology, varied=('batch',)).values()
+    assert [one.batch_per_chip for one in own] == [16, 32, 64, 128, 256, 512, 1024]
     assert [one.batch_per_chip for one in chain] == [2, 4, 8] and {(one.remat, one.fsdp) for one in chain} == {('dots', 1)}
     config = sweep.apply(vit_l16(), sweep.Candidate(batch_per_chip=32, remat='full', fsdp=4), topology=topology)
     assert (config.data.batch_size, config.mesh.fsdp, config.task.model.encoder.remat) == (8192, 4, 'full')
