@@ -18,7 +18,8 @@ from retfound_jax.core.files import read_json
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, NUMBER_COLUMNS, SPLITS, TEXT_COLUMNS, Contents, text_column
 from retfound_jax.ingest.records import SCHEMA_VERSION, decode_image
 
-_WAITED = 1e-3  # [s] a record that takes longer was not in memory: seven microseconds are usual
+_WAITED = 1e-3  # [s] a record that takes longer was not in memory (seven microseconds are usual), or another program had the core
+_SLOW = 3  # such records in one call are no chance
 _CALLS_IN_PARALLEL = 32  # before it is tried again one by one
 _BUFFER = 1 << 14  # [bytes] of a file read at once: a record of 256 px, mostly
 
@@ -155,6 +156,7 @@ class _Records:
             self._calls_in_parallel -= 1
             return self._read_parallel(positions)
         found: list[bytes] = []
+        slow = 0
         for place, position in enumerate(positions):
             shard = bisect.bisect_right(self._ends, position)
             reader = self._readers.get(shard) or self._opened(shard)
@@ -162,7 +164,8 @@ class _Records:
             with self._lock:  # two calls, and another thread may seek between them
                 reader.seek(position - self._ends[shard] + self._shards[shard].take)
                 found.append(reader.read())
-            if time.perf_counter() - begun > _WAITED:
+            slow += time.perf_counter() - begun > _WAITED
+            if slow == _SLOW:
                 self._calls_in_parallel = _CALLS_IN_PARALLEL
                 return found + self._read_parallel(positions[place + 1 :])
         return found

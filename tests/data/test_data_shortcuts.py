@@ -98,7 +98,7 @@ def test_records_come_in_the_order_asked_one_by_one_and_many_at_once(tmp_path: P
     wanted = [22, 0, 4, 5, 4, 17, 9, 10]
     expected = [made[place].image for place in wanted]
     assert store.read(wanted) == expected
-    monkeypatch.setattr(dataset_source, '_WAITED', 0.0)  # as if storage were slow: the first alone, all others at once
+    monkeypatch.setattr(dataset_source, '_WAITED', 0.0)  # as if storage were slow: three alone, all others at once
     assert store.read(wanted) == expected
     assert store._open._calls_in_parallel == dataset_source._CALLS_IN_PARALLEL
     assert store.read(wanted) == expected and store.read([3]) == [made[3].image] and store.read([]) == []
