@@ -169,7 +169,11 @@ class MAE(nnx.Module):
             if key is None:
                 raise UsageError('a masked autoencoder was called without key or noise; give one of them to draw the mask')
             noise_BL = jax.random.uniform(jax.random.fold_in(key, 0), shape)
-        return random_masking(noise_BL, visible=self.config.visible_of(noise_BL.shape[1]))
+        visible = self.config.visible_of(noise_BL.shape[1])
+        if not visible:
+            seen = f'of the {noise_BL.shape[1]} patches of a smaller image none'
+            raise UsageError(f'mask_ratio {self.config.mask_ratio} leaves {seen} visible; choose larger images or a lower ratio')
+        return random_masking(noise_BL, visible=visible)
 
     def _decode(self, image_BHWC: jax.Array, keep_BV: jax.Array, masked_BK: jax.Array, key: jax.Array | None) -> jax.Array:
         """Decoder tokens [B, 1 + V + K, M] in the order cls, visible, masked, normed."""

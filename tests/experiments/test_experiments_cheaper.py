@@ -23,7 +23,7 @@ def differing(a: dict, b: dict, path: str = '') -> set[str]:
 @pytest.mark.parametrize(
     ('recipe', 'changed'),
     [
-        (cheaper_mae.mask_90, {'task.model.mask_ratio'}),
+        (cheaper_mae.mask_85, {'task.model.mask_ratio'}),
         (cheaper_mae.decoder_1, {'task.model.decoder_depth'}),
         (cheaper_mae.progressive, {'data.resolution'}),
         (cheaper_mae.repeat_2, {'data.repeat'}),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from retfound_jax.core.errors import UserError
+from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.models.mae import MAEConfig
 from retfound_jax.models.transfer import flat_names
 from retfound_jax.models.vit import ViTConfig
@@ -47,3 +49,9 @@ def test_a_decoder_of_another_size_or_in_pieces_is_refused():
     del torn['mask_token']
     with pytest.raises(UserError, match='lack mask_token'):
         TASK.load_pretrained(params(seed=0), torn)
+
+
+def test_an_image_too_small_to_show_a_patch_is_refused():
+    model = MAETask(model=dataclasses.replace(TASK.model, encoder=dataclasses.replace(TASK.model.encoder, image_size=32), mask_ratio=0.9))
+    with pytest.raises(UsageError, match='of the 4 patches of a smaller image none visible'):
+        model.loss(model.init(rngs=nnx.Rngs(0)), {'image': jnp.zeros((1, 16, 16, 3))}, key=jax.random.key(0))
