@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -27,7 +26,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list('batches', [], 'images a chip that a sweep of batch tries; left out: the own batch, doubled', flag_values=values)
     flags.DEFINE_float('images_per_core', 2500.0, 'images/s that one core of a host decodes', flag_values=values, lower_bound=1.0)
     flags.DEFINE_float('image_kb', 17.0, 'kB of a stored image', flag_values=values, lower_bound=0.1)
-    flags.DEFINE_float('hbm_gib', 0.0, 'GiB of a device, instead of its published size', flag_values=values, lower_bound=0.0)
+    flags.DEFINE_float('hbm_gib', 0.0, 'GiB that a program has of a device, instead of what the chip leaves it', flag_values=values, lower_bound=0.0)
     flags.DEFINE_string('json', '', 'file to write the plan to, too', flag_values=values)
 
 
@@ -108,5 +107,7 @@ def _versions() -> dict[str, str]:
 
 
 def _write(path: str, content: dict[str, Any]) -> None:
+    from retfound_jax.core.files import atomic_write
+
     if path:
-        Path(path).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+        atomic_write(path, json.dumps(content, indent=1) + '\n')

@@ -6,6 +6,7 @@ Everything a plan says is modelled, not measured. Memory is the compiler's own a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import Sequence
@@ -157,14 +158,13 @@ def make_plan(config: TrainConfig, *, topology: Topology, devices: Sequence[Any]
 
 def layout_of(program: Program, *, topology: Topology) -> Layout:
     """Mesh, batch and what else a plan is told apart by."""
-    encoder = find_fields(program.config.task, ('remat', 'compute_dtype'))
     return Layout(
         mesh={name: int(size) for name, size in program.mesh.shape.items()},
         zero=program.config.mesh.zero,
         batch=program.config.data.batch_size,
         batch_per_chip=program.config.data.batch_size / topology.chips,
-        remat=str(encoder.get('remat', '')),
-        compute_dtype=str(encoder.get('compute_dtype', '')),
+        remat=value_of(program.config, 'remat'),
+        compute_dtype=value_of(program.config, 'compute_dtype'),
     )
 
 
@@ -215,16 +215,20 @@ def gib(size: float) -> str:
     return f'{size / 2**30:.2f} GiB' if abs(size) >= 2**27 else f'{size / 2**20:.2f} MiB'
 
 
-def find_fields(config: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The first field of each name in a nest of dataclasses, the outer ones first."""
-    found = {}
-    waiting = [config]
+def path_of(config: Any, field: str) -> str:
+    """Dotted path of the outermost field of that name in a nest of dataclasses, or nothing."""
+    waiting: list[tuple[str, Any]] = [('', config)]
     while waiting:
-        one = waiting.pop(0)
-        for field in dataclasses.fields(one):
-            value = getattr(one, field.name)
-            if field.name in names:
-                found.setdefault(field.name, value)
-            if dataclasses.is_dataclass(value):
-                waiting.append(value)
-    return found
+        path, one = waiting.pop(0)
+        for name in (field.name for field in dataclasses.fields(one)):
+            if name == field:
+                return path + name
+            if dataclasses.is_dataclass(getattr(one, name)):
+                waiting.append((f'{path}{name}.', getattr(one, name)))
+    return ''
+
+
+def value_of(config: Any, field: str) -> str:
+    """What stands at `path_of`, or nothing."""
+    path = path_of(config, field)
+    return str(functools.reduce(getattr, path.split('.'), config)) if path else ''

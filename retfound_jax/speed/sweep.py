@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from retfound_jax.core.config import override
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.speed.chips import Topology
-from retfound_jax.speed.plan import Plan
+from retfound_jax.speed.plan import Plan, path_of, value_of
 from retfound_jax.train.config import TrainConfig
 
 VARIED = ('batch', 'remat', 'mesh')
@@ -50,7 +50,7 @@ def candidates(
     for name in varied:
         if name not in VARIED:
             raise UsageError(f'--sweep {name}: only {", ".join(VARIED)} can be varied{nearest(name, VARIED)}')
-    own = _remat(config)
+    own = value_of(config, 'remat')
     if 'remat' in varied and not own:
         raise UsageError(f'--sweep remat: {config.name} has no field `remat`; leave it out')
     share = max(1, config.data.batch_size // topology.chips)
@@ -69,7 +69,7 @@ def apply(config: TrainConfig, candidate: Candidate, *, topology: Topology) -> T
     """The config in that layout. The batch changes the recipe: the learning rate follows it by the config's own rule."""
     changes = [f'data.batch_size={candidate.batch_per_chip * topology.chips}']
     changes += ['mesh.data=-1', f'mesh.fsdp={candidate.fsdp}', f'mesh.zero={str(candidate.zero).lower()}']
-    path = _remat_path(config)
+    path = path_of(config, 'remat')
     return override(config, [*changes, f'{path}={candidate.remat}'] if path else changes)
 
 
@@ -116,25 +116,3 @@ def _splits(topology: Topology) -> list[tuple[int, bool]]:
     """Pairs of `mesh.fsdp` and `mesh.zero`: all whole, moments split, parameters split over a few chips or over many."""
     inside = topology.chips * topology.chip.cores // topology.slices
     return [(1, False), (1, True), *((size, False) for size in (4, FINEST_SPLIT) if inside % size == 0)]
-
-
-def _remat(config: TrainConfig) -> str:
-    path = _remat_path(config)
-    value = config
-    for name in path.split('.') if path else ():
-        value = getattr(value, name)
-    return str(value) if path else ''
-
-
-def _remat_path(config: TrainConfig) -> str:
-    """Dotted path of the encoder's `remat`, or nothing."""
-    waiting: list[tuple[str, object]] = [('task', config.task)]
-    while waiting:
-        path, value = waiting.pop(0)
-        for field in dataclasses.fields(value):
-            inner = getattr(value, field.name)
-            if field.name == 'remat':
-                return f'{path}.remat'
-            if dataclasses.is_dataclass(inner):
-                waiting.append((f'{path}.{field.name}', inner))
-    return ''
