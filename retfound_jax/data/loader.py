@@ -31,6 +31,8 @@ Batch = dict[str, np.ndarray]
 
 _CHUNK = 64  # [images] at most in what one thread or process makes at a time
 _MOST_THREADS = 16
+_MOST_BLOCKS = 6  # [batches] kept: those in the making, one in use, one on its way to the device
+_UNHELD = 3  # references: of the list, of the loop, of the call that counts
 _SHARED_MEMORY = Path('/dev/shm')
 _STREAM = 0xDA7A  # keeps these random numbers apart from others drawn from the same seed
 _FAILED, _REASON = 'failed_row', 'reason'
@@ -227,6 +229,7 @@ class _InPlace:
     def __init__(self, chunks: _Chunks) -> None:
         self._chunks, self._lock = chunks, threading.Lock()
         self._images: dict[int, np.ndarray] = {}
+        self._memory = _Memory()
 
     def __call__(self, number: int) -> dict[str, Any]:
         """The chunk of that number, its `image` a part of the batch's."""
@@ -234,7 +237,7 @@ class _InPlace:
         step, chunk = divmod(number, host.chunks)
         with self._lock:
             if step not in self._images:
-                self._images[step] = np.empty((host.rows, size, size, 3), np.uint8)
+                self._images[step] = self._memory.take((host.rows, size, size, 3))
             images = self._images[step]
         return self._chunks(number, images[host.span(chunk)])
 
@@ -242,6 +245,27 @@ class _InPlace:
         """The images of a batch whose chunks are all there."""
         with self._lock:
             return self._images.pop(step)
+
+
+class _Memory:
+    """Images of batches that nobody holds any more are written anew: fresh pages, which the system clears first, cost a tenth of a batch.
+
+    Whoever uses the memory holds a reference to the array or to a view of it, as with memory that is freed with its last reference.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of uint8 whose values are anything."""
+        self._blocks = [block for block in self._blocks if block.shape == shape]
+        for block in self._blocks:
+            if sys.getrefcount(block) == _UNHELD:
+                return block.view()
+        block = np.empty(shape, np.uint8)
+        if len(self._blocks) < _MOST_BLOCKS:
+            self._blocks.append(block)
+        return block.view()
 
 
 class _Stream:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 _ROUNDS = 8
+_MOST_KEPT = 1 << 16  # [rows] whose whole order is kept
+_MOST_TABULATED = 16  # [bits] of half a number: with these, up to 2**32 rows
 
 
 def rows_at(positions: np.ndarray, *, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,24 +34,48 @@ def permute(ranks: np.ndarray, *, rows: int, seed: int, epoch: int) -> np.ndarra
 
     Black and Rogaway, "Ciphers with arbitrary finite domains" (CT-RSA 2002), method of section 3; rounds by the finaliser of splitmix64.
     """
-    half = np.uint64(max(2, (rows - 1).bit_length() + 1) // 2)
-    keys = _keys(seed, epoch)
+    return _whole(rows, seed, epoch)[ranks] if rows <= _MOST_KEPT else _walk(ranks, rows=rows, seed=seed, epoch=epoch)
+
+
+@functools.lru_cache(maxsize=4)
+def _whole(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """The whole permutation. A chunk asks for few ranks at a time, and then a walk costs more than a tenth of decoding."""
+    order = _walk(np.arange(rows, dtype=np.int64), rows=rows, seed=seed, epoch=epoch)
+    order.flags.writeable = False
+    return order
+
+
+def _walk(ranks: np.ndarray, *, rows: int, seed: int, epoch: int) -> np.ndarray:
+    half = max(2, (rows - 1).bit_length() + 1) // 2
     value = ranks.astype(np.uint64)
-    outside = np.ones(value.shape, bool)
-    while outside.any():
-        value[outside] = _feistel(value[outside], keys=keys, half=half)
-        outside = value >= np.uint64(rows)
+    outside = np.flatnonzero(np.ones(value.shape, bool))
+    while len(outside):
+        found = _feistel(value.ravel()[outside], seed=seed, epoch=epoch, half=half)
+        value.ravel()[outside] = found
+        outside = outside[found >= np.uint64(rows)]
     return value.astype(np.int64)
 
 
-def _feistel(value: np.ndarray, *, keys: np.ndarray, half: np.uint64) -> np.ndarray:
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    left, right = value >> half, value & mask
-    for key in keys:
-        left, right = right, left ^ (_mix(right ^ key) & mask)
-    return (left << half) | right
+def _feistel(value: np.ndarray, *, seed: int, epoch: int, half: int) -> np.ndarray:
+    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
+    left, right = value >> bits, value & mask
+    if half <= _MOST_TABULATED:
+        for table in _tables(seed, epoch, half):
+            left, right = right, left ^ table[right]
+    else:
+        for key in _keys(seed, epoch):
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+    return (left << bits) | right
 
 
+@functools.lru_cache(maxsize=4)
+def _tables(seed: int, epoch: int, half: int) -> np.ndarray:
+    """What each round makes of each half number: uint64 [rounds, 2**half]."""
+    mask = np.uint64((1 << half) - 1)
+    return _mix(np.arange(1 << half, dtype=np.uint64) ^ _keys(seed, epoch)[:, None]) & mask
+
+
+@functools.lru_cache(maxsize=4)
 def _keys(seed: int, epoch: int) -> np.ndarray:
     start = _mix(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
     start = _mix(start ^ np.uint64(epoch))

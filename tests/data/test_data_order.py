@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,19 @@ def test_a_row_stands_anywhere_and_neighbours_are_unrelated() -> None:
     assert abs(np.mean(orders[:, 0]) - (rows - 1) / 2) < 4 * rows / np.sqrt(12 * 200)
     a, b = orders[:, :-1].ravel(), orders[:, 1:].ravel()
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.01
+
+
+@pytest.mark.parametrize(
+    ('rows', 'seed', 'epoch', 'order'),
+    [
+        (5236, 3, 1, [736, 1350, 4284, 4639, 957, 2573]),  # kept whole
+        (100_000_000, 2**63 + 1, 7, [69019704, 3876956, 97739886, 33017317, 34890228, 8364183]),  # rounds from tables
+        (2**33 + 5, 0, 0, [796271439, 8260215952, 3232182223, 6713208754, 5891914546, 5836297298]),
+    ],
+)
+def test_the_order_is_that_of_runs_begun_before(rows: int, seed: int, epoch: int, order: list[int]) -> None:
+    assert permute(np.arange(6), rows=rows, seed=seed, epoch=epoch).tolist() == order
+    assert permute(np.array([5, 0]), rows=rows, seed=seed, epoch=epoch).tolist() == [order[5], order[0]]
 
 
 def test_a_hundred_million_rows_cost_nothing() -> None:

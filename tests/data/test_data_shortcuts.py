@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from data_sets import jpeg, picture, records, write_dataset
@@ -14,6 +15,8 @@ from retfound_jax.data import dataset_source
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.dataset_source import open_dataset
 from retfound_jax.data.decode import open_image
+from retfound_jax.data.loader import Loader, _Memory
+from retfound_jax.data.sources import open_source
 from retfound_jax.data.transforms import random_box, train_image
 from retfound_jax.ingest.records import decode_image, encode
 
@@ -103,3 +106,45 @@ def test_records_come_in_the_order_asked_one_by_one_and_many_at_once(tmp_path: P
     assert store._open._calls_in_parallel == dataset_source._CALLS_IN_PARALLEL
     assert store.read(wanted) == expected and store.read([3]) == [made[3].image] and store.read([]) == []
     assert store._open._calls_in_parallel == dataset_source._CALLS_IN_PARALLEL - 3
+
+
+def test_memory_is_written_anew_only_when_nobody_holds_it() -> None:
+    memory = _Memory()
+    first = memory.take((4, 3))
+    place = first.ctypes.data
+    part = first[1:, 0]  # a view holds what it is of
+    del first
+    second = memory.take((4, 3))
+    assert second.ctypes.data != place
+    del part
+    assert memory.take((4, 3)).ctypes.data == place
+    held = [memory.take((4, 3)) for _ in range(20)]  # more than are kept
+    assert len({array.ctypes.data for array in [second, *held]}) == 21
+    assert memory.take((5,)).shape == (5,)
+
+
+def test_what_a_jax_array_shares_is_held() -> None:
+    memory = _Memory()
+    first = memory.take((64, 64, 3))
+    first[...] = 7
+    shared = jax.device_put(first, may_alias=True)
+    del first
+    memory.take((64, 64, 3))[...] = 9
+    assert (np.asarray(shared) == 7).all()
+
+
+def test_batches_that_are_kept_stay_and_others_share_memory(tmp_path: Path) -> None:
+    config = DataConfig(path=str(write_dataset(tmp_path / 'eyes', {'train': records(9, size=40)})), image_size=16, batch_size=4)
+    source = open_source(config)
+    loader, again = Loader(config, source, seed=1), Loader(config, source, seed=1)
+    places, kept, copies = set(), [], []
+    for _ in range(20):
+        batch = next(loader)
+        places.add(batch['image'].ctypes.data)
+        kept.append(next(again))
+        assert (batch['image'] == kept[-1]['image']).all()
+        copies.append(batch['image'].copy())
+    loader.close()
+    again.close()
+    assert len(places) < 10
+    assert all((one['image'] == copy).all() for one, copy in zip(kept, copies, strict=True))
