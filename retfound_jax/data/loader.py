@@ -32,7 +32,6 @@ Batch = dict[str, np.ndarray]
 _CHUNK = 64  # [images] at most in what one thread or process makes at a time
 _MOST_THREADS = 16
 _MOST_BLOCKS = 6  # [batches] kept: those in the making, one in use, one on its way to the device
-_UNHELD = 3  # references: of the list, of the loop, of the call that counts
 _SHARED_MEMORY = Path('/dev/shm')
 _STREAM = 0xDA7A  # keeps these random numbers apart from others drawn from the same seed
 _FAILED, _REASON = 'failed_row', 'reason'
@@ -247,6 +246,13 @@ class _InPlace:
             return self._images.pop(step)
 
 
+def _references(blocks: list[np.ndarray]) -> list[int]:
+    return [sys.getrefcount(block) for block in blocks]
+
+
+_UNHELD = _references([np.empty(0, np.uint8)])[0]  # of what only its list holds: versions of Python count the asking differently
+
+
 class _Memory:
     """Images of batches that nobody holds any more are written anew: fresh pages, which the system clears first, cost a tenth of a batch.
 
@@ -259,8 +265,8 @@ class _Memory:
     def take(self, shape: tuple[int, ...]) -> np.ndarray:
         """An array of uint8 whose values are anything."""
         self._blocks = [block for block in self._blocks if block.shape == shape]
-        for block in self._blocks:
-            if sys.getrefcount(block) == _UNHELD:
+        for block, references in zip(self._blocks, _references(self._blocks), strict=True):
+            if references == _UNHELD:
                 return block.view()
         block = np.empty(shape, np.uint8)
         if len(self._blocks) < _MOST_BLOCKS:
