@@ -26,7 +26,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list('batches', [], 'images a chip that a sweep of batch tries; left out: the own batch, doubled', flag_values=values)
     flags.DEFINE_float('images_per_core', 2500.0, 'images/s that one core of a host decodes', flag_values=values, lower_bound=1.0)
     flags.DEFINE_float('image_kb', 17.0, 'kB of a stored image', flag_values=values, lower_bound=0.1)
-    flags.DEFINE_float('hbm_gib', 0.0, 'GiB that a program has of a device, instead of what the chip leaves it', flag_values=values, lower_bound=0.0)
+    flags.DEFINE_float('hbm_gib', 0.0, 'GiB that a program has of a device; 0: as the chip has', flag_values=values, lower_bound=0.0)
     flags.DEFINE_string('json', '', 'file to write the plan to, too', flag_values=values)
 
 
