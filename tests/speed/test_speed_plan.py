@@ -137,10 +137,10 @@ def test_without_libtpu_one_sentence_says_what_to_install(monkeypatch):
 
 
 def test_the_environment_is_set_before_jax_starts_and_other_flags_are_kept(monkeypatch):
-    monkeypatch.setenv('XLA_FLAGS', '--xla_dump_to=x --xla_force_host_platform_device_count=2')
+    monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_enable_fast_math=false --xla_force_host_platform_device_count=2')
     monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
     topologies.prepare(parse_topology('cpu:4'))
-    assert os.environ['XLA_FLAGS'] == '--xla_dump_to=x --xla_force_host_platform_device_count=4'
+    assert os.environ['XLA_FLAGS'] == '--xla_cpu_enable_fast_math=false --xla_force_host_platform_device_count=4'
     assert os.environ['JAX_PLATFORMS'] == 'cpu'
     with pytest.raises(UsageError, match='process of its own'):
         topologies.devices_of(parse_topology('cpu:64'))
