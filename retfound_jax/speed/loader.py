@@ -190,30 +190,25 @@ def originals_side(paths: Sequence[Path], *, config: DataConfig, at_once: int = 
     return turn
 
 
-class Stream:
-    """A loader that is drawn from in turns."""
+def stream_side(config: DataConfig, source: Source, *, seconds: float) -> Callable[[], Rate]:
+    """The loader: a turn draws batches for `seconds`, one at the least.
 
-    def __init__(self, config: DataConfig, source: Source, *, seconds: float) -> None:
-        """Starts the loader; a turn goes on for `seconds`, and for one batch at the least."""
-        self._loader = Loader(config, source, seed=0)
-        self._seconds = seconds
-        self._ahead()
+    It is opened for the turn and closed after it, since a loader makes batches ahead: those would be made while others are timed.
+    """
 
-    def _ahead(self) -> None:
-        for _ in range(_AHEAD):
-            next(self._loader)
+    def turn() -> Rate:
+        loader = Loader(config, source, seed=0)
+        try:
+            for _ in range(_AHEAD):
+                next(loader)
+            cpu, wall, count = cpu_seconds(), time.perf_counter(), 0
+            while count == 0 or time.perf_counter() - wall < seconds:
+                count += len(next(loader)['image'])
+            return Rate(cpu=(cpu_seconds() - cpu) / count, wall=(time.perf_counter() - wall) / count)
+        finally:
+            loader.close()
 
-    def turn(self) -> Rate:
-        """Draws batches. Those that were made while others had their turn are not counted."""
-        self._ahead()
-        cpu, wall, count = cpu_seconds(), time.perf_counter(), 0
-        while count == 0 or time.perf_counter() - wall < self._seconds:
-            count += len(next(self._loader)['image'])
-        return Rate(cpu=(cpu_seconds() - cpu) / count, wall=(time.perf_counter() - wall) / count)
-
-    def close(self) -> None:
-        """Stops threads and workers."""
-        self._loader.close()
+    return turn
 
 
 def bench(
@@ -237,11 +232,8 @@ def bench(
     sides = sample.sides()
     if originals:
         sides[ORIGINALS] = originals_side(originals, config=alone)
-    stream = Stream(alone, source, seconds=seconds / turns)
-    try:
-        taken = alternate(turns, {**sides, OURS: stream.turn})
-    finally:
-        stream.close()
+    sides[OURS] = stream_side(alone, source, seconds=seconds / turns)
+    taken = alternate(turns, sides)
     records = [_stage(name, rates, taken) for name, rates in taken.items()]
     size = statistics.mean(len(data) for data in sample.datas)
     about = {'image_size': config.image_size, 'batch_size': config.batch_size, 'record_bytes': round(size), 'turns': turns}
@@ -266,18 +258,8 @@ def ratio(others: Sequence[Rate], ours: Sequence[Rate]) -> float:
 
 def _scaling(config: DataConfig, source: Source, *, turns: int, seconds: float, workers: Sequence[int]) -> Iterator[Record]:
     turns = min(turns, _SCALING_TURNS)
-
-    def turn_of(count: int) -> Callable[[], Rate]:
-        def turn() -> Rate:  # opened for the turn: what another loader makes ahead meanwhile would be counted here
-            stream = Stream(dataclasses.replace(config, workers=count), source, seconds=seconds / turns)
-            try:
-                return stream.turn()
-            finally:
-                stream.close()
-
-        return turn
-
-    taken = alternate(turns, {str(count): turn_of(count) for count in workers})
+    sides = {str(count): stream_side(dataclasses.replace(config, workers=count), source, seconds=seconds / turns) for count in workers}
+    taken = alternate(turns, sides)
     for name, rates in taken.items():
         cpu, wall = (Spread.of([1 / max(getattr(rate, clock), 1e-9) for rate in rates]) for clock in ('cpu', 'wall'))
         busy = statistics.median(rate.cpu / rate.wall for rate in rates)
