@@ -13,13 +13,15 @@ from retfound_jax.speed.hlo import Array, Instruction, Module
 _FREE = frozenset(
     ['parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional', 'call', 'after-all', 'optimization-barrier']
 )
+# Calls that XLA:TPU writes for buffers that are only named: room for a loop's results, slices that already lie side by side.
+_FREE_CALLS = ('"AllocateBuffer"', '"ConcatBitcast"')
 _SLICES = ('dynamic-slice', 'slice', 'gather')
 _ALIASES = ('bitcast', 'reshape')
 
 
 def instruction_bytes(module: Module, line: Instruction, names: dict[str, Instruction]) -> float:
     """[bytes] that a scheduled instruction reads and writes in one run; `names` are the instructions of its computation."""
-    if line.opcode in _FREE or line.opcode.endswith('-done'):
+    if line.opcode in _FREE or line.opcode.endswith('-done') or any(target in line.attributes for target in _FREE_CALLS):
         return 0.0
     operands = [names[name] for name in line.operands if name in names]
     if line.opcode == 'fusion':
@@ -28,10 +30,17 @@ def instruction_bytes(module: Module, line: Instruction, names: dict[str, Instru
         return 2 * _main(line.arrays)
     if line.opcode == 'dynamic-update-slice':
         return 2 * _main(operands[1].arrays)
-    if line.opcode.endswith('-start'):  # (destination, source, ...) of a copy; of a collective, operands and results
-        destination = line.elements[0]
-        return _main(destination) + (sum(array.bytes for array in destination) if _main(operands[0].arrays) else 0)
+    if line.opcode.endswith('-start'):
+        destination = _destination(line)
+        return _main(destination) + min(_main(operands[0].arrays), sum(array.bytes for array in destination))
     return _main(line.arrays) + sum(_main(operand.arrays) for operand in operands)
+
+
+def _destination(start: Instruction) -> tuple[Array, ...]:
+    """What an asynchronous transfer writes: of a copy the first element, of ((operands), results, ...) the second, of one result all."""
+    if start.opcode == 'copy-start' or len(start.elements) == 1:
+        return start.elements[0]
+    return start.elements[1] if start.result.startswith('((') or start.opcode != 'all-reduce-start' else start.arrays
 
 
 def _fusion_cost(module: Module, fusion: Instruction, operands: list[Instruction]) -> float:

@@ -245,6 +245,33 @@ def test_flops_and_bytes_of_a_product_are_exact_and_a_loop_multiplies_them():
     assert in_loop == 7 * flops and 7 * moved <= moved_in_loop < 7 * (moved + 3 * 4 * 128 * 128) + 10_000
 
 
+_TRANSFERS = """HloModule m
+
+ENTRY %main (p: f32[64,1024]) -> f32[1024] {{
+  %p = f32[64,1024]{{1,0}} parameter(0)
+  {line}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ('line', 'moved'),
+    [
+        # a slice into fast memory costs its own reading, not what it is a slice of
+        ('%s = ((f32[64,1024]{1,0}), f32[8,1024]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%p), slice={[0:8], [0:1024]}', 8 * 1024 * 4),
+        ('%s = (f32[64,1024]{1,0:S(1)}, f32[64,1024]{1,0}, u32[]{:S(2)}) copy-start(%p)', 64 * 1024 * 4),
+        ('%s = (f32[64,1024]{1,0}, f32[64,1024]{1,0}, u32[]{:S(2)}) copy-start(%p)', 2 * 64 * 1024 * 4),
+        ('%s = (f32[64,1024]{1,0}, f32[64,8192]{1,0}) all-gather-start(%p), dimensions={1}', (1 + 8) * 64 * 1024 * 4),
+        ('%s = f32[24,64,1024]{2,1,0} custom-call(), custom_call_target="AllocateBuffer"', 0),
+        ('%s = f32[1024]{0} reduce(%p), dimensions={0}, to_apply=%add', (64 + 1) * 1024 * 4),
+        ('%s = f32[1,1024]{1,0} dynamic-slice(%p, %i, %j), dynamic_slice_sizes={1,1024}', 2 * 1024 * 4),
+        ('%s = f32[64,1024]{1,0:T(8,128)S(1)} negate(%p)', 64 * 1024 * 4),
+    ],
+)
+def test_what_lies_in_fast_memory_or_is_only_named_moves_nothing(line, moved):
+    assert totals(_TRANSFERS.format(line=line))[1] == moved
+
+
 def test_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match='no ENTRY'):
         hlo.parse('HloModule empty')
