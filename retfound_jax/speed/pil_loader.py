@@ -65,9 +65,9 @@ def transform(image: Image.Image, *, box: Box, flip: bool, config: DataConfig) -
     image = image.crop((box.left, box.top, box.left + box.width, box.top + box.height)).resize(size, Image.Resampling.BICUBIC)
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    # Channels are set apart before they become float32, as `ToTensor` does it; in place where torchvision makes two more arrays.
-    pixels_CHW = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)).astype(np.float32)
-    pixels_CHW /= np.float32(255)
+    # The arrays that torchvision makes: `ToTensor` a copy, channels apart, float32, the quotient; `Normalize` a copy it then works in.
+    pixels_CHW = np.ascontiguousarray(np.array(image).transpose(2, 0, 1)).astype(np.float32)
+    pixels_CHW = (pixels_CHW / np.float32(255)).copy()
     pixels_CHW -= np.asarray(config.mean, np.float32)[:, None, None]
     pixels_CHW /= np.asarray(config.std, np.float32)[:, None, None]
     return pixels_CHW
