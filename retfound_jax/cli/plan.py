@@ -75,9 +75,7 @@ def _sweep(config: Any, values: flags.FlagValues, *, topology: Any, devices: lis
     plans = []
     for plan in sweep.sweep(chains, make):
         plans.append(plan)
-        print(
-            f'{len(plans)}: {plan.layout.mesh} {plan.layout.batch_per_chip:g} a chip, remat {plan.layout.remat}: {plan.verdict}', flush=True
-        )
+        print(f'{len(plans)}: {show.layout_words(plan)}: {plan.verdict}', flush=True)
     chosen = sweep.best(plans)
     print(f'\n{show.comparison(plans, chosen)}')
     if chosen:
