@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from retfound_jax.core import config as config_lib
+from retfound_jax.cli import _experiment
 from retfound_jax.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,14 +90,10 @@ def _config(values: flags.FlagValues) -> TrainConfig:
     Raises:
       UsageError: neither or both of --data and --phantom are given, or the experiment is none.
     """
-    from retfound_jax.train.config import TrainConfig
 
     if bool(values.data) == bool(values.phantom):
         raise UsageError('give either --data DATASET, which ingest wrote, or --phantom N to draw N photographs')
-    config = config_lib.load_function(values.experiment)()
-    if not isinstance(config, TrainConfig):
-        raise UsageError(f'{values.experiment} returned a {type(config).__name__}, not a TrainConfig')
-    config = config_lib.override(config, [f'data.batch_size={values.batch}', *values.set])
+    config = _experiment.load(values.experiment, [f'data.batch_size={values.batch}', *values.set])
     return _at(config, values.data) if values.data else config
 
 

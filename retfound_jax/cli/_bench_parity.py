@@ -7,8 +7,7 @@ import os
 
 from absl import flags
 
-from retfound_jax.core import config as config_lib
-from retfound_jax.core.errors import UsageError
+from retfound_jax.cli import _experiment
 
 SUMMARY = 'loss and gradient of an experiment on this device against the CPU in float32: --experiment module:function'
 
@@ -28,12 +27,9 @@ def run(values: flags.FlagValues) -> None:
     from retfound_jax.core.files import atomic_write
     from retfound_jax.speed import parity
     from retfound_jax.speed.tables import aligned
-    from retfound_jax.train.config import TrainConfig
 
-    config = config_lib.load_function(values.experiment)()
-    if not isinstance(config, TrainConfig):
-        raise UsageError(f'{values.experiment} returned a {type(config).__name__}, not a TrainConfig')
-    records = parity.parity(config_lib.override(config, values.set), batch=values.batch)
+    config = _experiment.load(values.experiment, values.set)
+    records = parity.parity(config, batch=values.batch)
     print(f'{config.name} on {records[0]["device"]}, relative differences from the CPU in float32')
     print('\n'.join(aligned(parity.table(records))))
     if values.json:

@@ -7,9 +7,9 @@ import sys
 
 from absl import flags
 
-from retfound_jax.core import config as config_lib
+from retfound_jax.cli import _experiment
 from retfound_jax.core import environment
-from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.errors import UserError
 
 SUMMARY = 'what a cheaper step costs in loss: --experiment module:function --change path=value [--steps 500] [--limit 0.005]'
 
@@ -35,12 +35,9 @@ def run(values: flags.FlagValues) -> None:
 
     from retfound_jax.core.files import atomic_write
     from retfound_jax.speed import quality
-    from retfound_jax.train.config import TrainConfig
 
-    config = config_lib.load_function(values.experiment or 'experiments.pretrain_mae:small_cpu')()
-    if not isinstance(config, TrainConfig):
-        raise UsageError(f'{values.experiment} returned a {type(config).__name__}, not a TrainConfig')
-    config = config_lib.override(config, [*(() if values.experiment else _SMALL), *values.set])
+    name, small = (values.experiment, ()) if values.experiment else ('experiments.pretrain_mae:small_cpu', _SMALL)
+    config = _experiment.load(name, [*small, *values.set])
     verdict = quality.compare(
         config,
         values.change,

@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-from retfound_jax.core import config as config_lib
+from retfound_jax.cli import _experiment
 from retfound_jax.core.errors import UsageError
 
 SUMMARY = 'speed of a training step on synthetic images: --experiment module:function [--peer torch] [--json FILE]'
@@ -37,14 +37,8 @@ def run(values: flags.FlagValues) -> None:
         os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     from retfound_jax.core.files import atomic_write
     from retfound_jax.speed import step
-    from retfound_jax.train.config import TrainConfig
 
-    config = config_lib.load_function(values.experiment)()
-    if not isinstance(config, TrainConfig):
-        raise UsageError(f'{values.experiment} returned a {type(config).__name__}, not a TrainConfig')
-    config = config_lib.override(config, values.set)
-    if values.batch:
-        config = config_lib.override(config, [f'data.batch_size={values.batch}'])
+    config = _experiment.load(values.experiment, [*values.set, *([f'data.batch_size={values.batch}'] if values.batch else [])])
     plan = step.Plan(
         steps=values.steps,
         turns=values.turns,

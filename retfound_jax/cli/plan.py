@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from retfound_jax.core import config as config_lib
+from retfound_jax.cli import _experiment
 from retfound_jax.core.errors import UsageError
 
 SUMMARY = 'compile the step for a pod that is not there: fits or not, collectives, time, cost (modelled, not measured)'
@@ -41,14 +41,10 @@ def run(values: flags.FlagValues) -> None:
     import jax
 
     from retfound_jax.speed.plan import Feed
-    from retfound_jax.train.config import TrainConfig
 
     # Programs for devices that are not there cannot be read back from the cache.
     jax.config.update('jax_enable_compilation_cache', False)
-    config = config_lib.load_function(values.experiment)()
-    if not isinstance(config, TrainConfig):
-        raise UsageError(f'{values.experiment} returned a {type(config).__name__}, not a TrainConfig')
-    config = config_lib.override(config, values.set)
+    config = _experiment.load(values.experiment, values.set)
     devices = topologies.devices_of(topology)
     feed = Feed(images_per_core=values.images_per_core, image_bytes=values.image_kb * 1e3)
     (_sweep if values.sweep else _one)(config, values, topology=topology, devices=devices, feed=feed)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from absl import flags
 
+from retfound_jax.cli import _experiment
 from retfound_jax.core import config as config_lib
 from retfound_jax.core.errors import UsageError
 
@@ -28,12 +29,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Trains, or prints what would be trained."""
-    from retfound_jax.train.config import TrainConfig
-
-    config = config_lib.load_function(values.experiment)()
-    if not isinstance(config, TrainConfig):
-        raise UsageError(f'{values.experiment} returned a {type(config).__name__}, not a TrainConfig')
-    config = config_lib.override(config, values.set)
+    config = _experiment.load(values.experiment, values.set)
     if values.print_config:
         print(config_lib.to_json(config), end='')
     elif values.dry_run:
