@@ -19,7 +19,7 @@ that a sample needs is in it as measured in the same run. The probe is that of e
 paired patient bootstrap of its difference from the baseline. One seed. Split, probe and tasks are that study's, fixed before.
 
 Run again, it goes on where it stopped; the table is RUN/tables/cheaper_mae.json. Measured 2026-11-25 on two shared CPU cores (AMD EPYC, jax
-0.10.2), runs by the code of commits 5838d0f and f37994e, stopped before `repeat_2` and `all_together`; samples/s over the baseline's 287, AUROC:
+0.10.2, commits 5838d0f and f37994e), without `repeat_2` and `all_together`; samples/s over the baseline's 287, AUROC:
 
     recipe       samples/s  cataract  myopia  diabetes  sex
     baseline     1.00       .860      .945    .638      .542
