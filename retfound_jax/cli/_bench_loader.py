@@ -90,7 +90,6 @@ def _config(values: flags.FlagValues) -> TrainConfig:
     Raises:
       UsageError: neither or both of --data and --phantom are given, or the experiment is none.
     """
-
     if bool(values.data) == bool(values.phantom):
         raise UsageError('give either --data DATASET, which ingest wrote, or --phantom N to draw N photographs')
     config = _experiment.load(values.experiment, [f'data.batch_size={values.batch}', *values.set])

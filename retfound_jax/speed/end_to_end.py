@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 
-from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.data.loader import Loader
 from retfound_jax.data.sources import open_source
 from retfound_jax.speed.measure import Spread, alternate
@@ -36,7 +34,7 @@ def bench(config: TrainConfig, *, turns: int, steps: int) -> dict[str, Any]:
     program = make_program(resolve(config, source=source))
     loader = Loader(program.config.data, source, seed=config.seed)
     run = _Run(program)
-    same = run.put(program.random_batch())
+    same = program.put(program.random_batch())
 
     def repeated() -> Iterator[dict[str, jax.Array]]:
         while True:
@@ -44,7 +42,7 @@ def bench(config: TrainConfig, *, turns: int, steps: int) -> dict[str, Any]:
 
     def loaded() -> Iterator[dict[str, jax.Array]]:
         while True:
-            yield run.put(next(loader))
+            yield program.put(next(loader))
 
     real, synthetic = loaded(), repeated()
     try:
@@ -67,11 +65,6 @@ class _Run:
     def __init__(self, program: Any) -> None:
         self._program = program
         self._state = program.init_state()
-        self._place, self._names = batch_sharding(program.mesh), tuple(program.abstract_batch())
-
-    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """A batch on the devices, as training puts it there."""
-        return {name: jax.make_array_from_process_local_data(self._place, batch[name]) for name in self._names}
 
     def turn(self, batches: Iterator[dict[str, jax.Array]], *, steps: int) -> Callable[[], float]:
         """A function that takes `steps` steps and returns their seconds; a step is in flight while the next batch is drawn."""

@@ -164,7 +164,7 @@ def layout_of(program: Program, *, topology: Topology) -> Layout:
         batch=program.config.data.batch_size,
         batch_per_chip=program.config.data.batch_size / topology.chips,
         remat=value_of(program.config, 'remat'),
-        compute_dtype=value_of(program.config, 'compute_dtype'),
+        compute_dtype=program.config.task.compute_dtype,
     )
 
 

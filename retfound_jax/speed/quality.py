@@ -18,7 +18,6 @@ import numpy as np
 
 from retfound_jax.core.config import override
 from retfound_jax.core.errors import UsageError
-from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.data.loader import Loader
 from retfound_jax.data.sources import Reader, Source, open_source
 from retfound_jax.speed.tables import aligned
@@ -139,14 +138,11 @@ def _losses(programs: Sequence[Program], source: Source, *, say: Callable[[str],
     states: list[TrainState] = [program.init_state() for program in programs]
     losses: list[list[jax.Array]] = [[] for _ in programs]
     loader = Loader(config.data, source, seed=config.seed)
-    wanted = ('image', 'labels') if config.task.labels else ('image',)
     try:
         for step in range(config.steps):
             batch = next(loader)
             for side, program in enumerate(programs):
-                place = batch_sharding(program.mesh)
-                ours = {name: jax.device_put(batch[name], place) for name in wanted}
-                states[side], metrics = program.step(states[side], ours)
+                states[side], metrics = program.step(states[side], program.put(batch))
                 losses[side].append(metrics['loss'])
             if step >= _AHEAD:
                 jax.block_until_ready([loss[step - _AHEAD] for loss in losses])

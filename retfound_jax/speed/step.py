@@ -16,12 +16,10 @@ import numpy as np
 
 from retfound_jax.core import environment
 from retfound_jax.core.errors import UsageError, UserError
-from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.speed import flops, measure
 from retfound_jax.speed.chips import chip_of
 from retfound_jax.speed.peers.process import MODES, WAYS, Peer, setup_request
 from retfound_jax.speed.tables import aligned, duration, human
-from retfound_jax.tasks.base import Task
 from retfound_jax.train.config import TrainConfig, assume
 from retfound_jax.train.program import make_program
 from retfound_jax.train.state import abstract_params
@@ -59,7 +57,7 @@ class Ours:
             self.compiled = self._program.step.lower(self._program.abstract_state(), self._program.abstract_batch()).compile()
         self._seed = np.uint32(config.seed)
         self._state = self._program.init_state()
-        self._batch = jax.device_put(self._program.random_batch(), batch_sharding(self._program.mesh))
+        self._batch = self._program.put(self._program.random_batch())
         self.loss = math.nan
         self.turn(_WARM_UP)
 
@@ -100,7 +98,7 @@ def bench(config: TrainConfig, *, plan: Plan, say: Callable[[str], None] = lambd
     """
     config = assume(config)
     cost = flops.count(config.task)
-    dtype = compute_dtype(config.task)
+    dtype = config.task.compute_dtype
     requests = {mode: _request(config, mode, plan) for mode in plan.peer_modes}  # before anything is compiled: it may be refused
     say(f'compiling {config.name}, {config.data.batch_size} images, {dtype}')
     ours = Ours(config)
@@ -128,11 +126,6 @@ def bench(config: TrainConfig, *, plan: Plan, say: Callable[[str], None] = lambd
         *(_side(name, turns.samples[name], run, about) for name, about in sides.items()),
         *({'bench': 'step', 'kind': 'ratio', 'side': mode, 'ours_over_side': ratio} for mode, ratio in ratios.items()),
     ]
-
-
-def compute_dtype(task: Task) -> str:
-    """What the encoder computes in."""
-    return getattr(task.model, 'encoder', task.model).compute_dtype
 
 
 def _request(config: TrainConfig, mode: str, plan: Plan) -> Record:
@@ -209,7 +202,7 @@ def _run_record(config: TrainConfig, plan: Plan, cost: flops.Flops, limits: Reco
         'kind': 'run',
         'experiment': config.name,
         'batch': config.data.batch_size,
-        'dtype': compute_dtype(config.task),
+        'dtype': config.task.compute_dtype,
         'steps': plan.steps,
         'turns': plan.turns,
         'parameters': ours.parameters(),

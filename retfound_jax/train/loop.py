@@ -15,7 +15,6 @@ import optax
 
 from retfound_jax.core import compile_cache, environment, progress
 from retfound_jax.core.errors import UserError
-from retfound_jax.core.mesh import batch_sharding
 from retfound_jax.core.runlog import RunLog, truncate_metrics
 from retfound_jax.data.loader import Loader, eval_batches
 from retfound_jax.data.sources import Source, open_source
@@ -136,7 +135,7 @@ class _Trainer:
                 batch = next(self._loader)
                 if step > 1 and config.data.size_at(step - 1) != config.data.size_at(step - 2):
                     clock.pause()  # the step is compiled anew
-                state, now = self._program.step(state, self._global(batch))
+                state, now = self._program.step(state, self._program.put(batch))
                 if pending is not None:  # the numbers of the step before, read while this one runs
                     self._read(pending, state, log, bar, rate)
                 pending = (step, now, batch['index'])
@@ -155,11 +154,6 @@ class _Trainer:
 
     def _evaluates(self, step: int) -> bool:
         return self._config.eval_every > 0 and step % self._config.eval_every == 0
-
-    def _global(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        place = batch_sharding(self._program.mesh)
-        wanted = ('image', 'labels') if self._config.task.labels else ('image',)
-        return {name: jax.make_array_from_process_local_data(place, batch[name]) for name in wanted}
 
     def _save(self, state: TrainState, metrics: Mapping[str, float] | None) -> None:
         # A metric that could not be measured (a class absent from the split) leaves the checkpoint without a rank.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,6 +58,12 @@ class Program:
         """A batch on the host: noise for images, 0 and 1 for labels."""
         rng, like = np.random.default_rng(seed), self.abstract_batch()
         return {name: rng.integers(0, 256 if name == 'image' else 2, leaf.shape).astype(leaf.dtype) for name, leaf in like.items()}
+
+    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """What the step reads of this host's part of a batch, on the devices."""
+        place = batch_sharding(self.mesh)
+        wanted = ('image', 'labels') if self.config.task.labels else ('image',)
+        return {name: jax.make_array_from_process_local_data(place, batch[name]) for name in wanted}
 
 
 def make_program(config: TrainConfig, *, devices: Sequence[jax.Device] | None = None) -> Program:
