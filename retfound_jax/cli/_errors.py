@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
-from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.errors import RESTART, Preempted, UsageError, UserError
 
 DONE, FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -13,9 +13,11 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def exit_code(error: BaseException) -> int:
-    """2 for a wrong call, 130 (128 + SIGINT, as shells have it) for Ctrl-C, 1 for everything else."""
+    """2 for a wrong call, 130 (128 + SIGINT, as shells have it) for Ctrl-C, 75 to be started again, 1 for everything else."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if isinstance(error, Preempted):
+        return RESTART
     return WRONG_CALL if isinstance(error, UsageError) else FAILED
 
 

@@ -1,9 +1,12 @@
-"""The two errors a user is meant to read: each is one sentence that says what is wrong, where, and what to do."""
+"""The errors a user is meant to read: each is one sentence that says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+# Exit code: nothing is lost, start the same command again. EX_TEMPFAIL of sysexits.h, which no shell or runtime gives another meaning.
+RESTART = 75
 
 
 class UserError(Exception):
@@ -12,6 +15,10 @@ class UserError(Exception):
 
 class UsageError(UserError):
     """The call was wrong (exit code 2)."""
+
+
+class Preempted(UserError):
+    """The work stopped where it can go on, since this machine is wanted back or another one is gone (exit code RESTART)."""
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

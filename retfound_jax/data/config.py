@@ -36,6 +36,7 @@ class DataConfig:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of each channel on a scale of 0 to 1
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     workers: int = 0  # decoding processes; 0: threads of this process
+    most_bad: float = 0.05  # share of unreadable records that training passes over; beyond it, it stops
 
     def __post_init__(self) -> None:
         _check(self)
@@ -78,6 +79,7 @@ def _check(config: DataConfig) -> None:
         'randaugment': (not 0 <= config.randaugment <= 10, 'a magnitude of 0 to 10'),
         'random_erasing': (not 0 <= config.random_erasing <= 1, 'a probability of 0 to 1'),
         'std': (min(config.std) <= 0, 'deviations above 0'),
+        'most_bad': (not 0 <= config.most_bad < 1, 'a share of 0 up to but not 1'),
         'workers': (config.workers < 0, '0 or more processes'),
         'labels': (len(set(config.labels)) != len(config.labels), 'each label once'),
     }

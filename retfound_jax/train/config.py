@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,55 @@ from retfound_jax.data.config import DataConfig
 from retfound_jax.data.sources import Source
 from retfound_jax.optim import OptimConfig
 from retfound_jax.tasks.base import TargetColumn, Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which checkpoints stay."""
+
+    last: int = 1  # newest ones
+    best: int = 1  # by the validation metric
+    every: int = 0  # [steps]; those whose step is a multiple of it stay for good; 0: none
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where nothing would be left to go on from."""
+        if self.last < 1 or self.best < 0 or self.every < 0:
+            given = f'keep.last={self.last} keep.best={self.best} keep.every={self.every}'
+            raise UsageError(f'{given}: last is at least 1, the others 0 or more')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaultConfig:
+    """What a run does when a number or a machine is wrong."""
+
+    on_bad_numbers: Literal['stop', 'skip', 'rewind'] = 'stop'  # where the loss or a gradient is not finite, or the loss is a spike
+    most_skipped: int = 10  # [steps] that `skip` may leave out before the run stops
+    most_rewinds: int = 3  # times that `rewind` may go back before the run stops
+    spike_factor: float = 0.0  # deviations above the recent losses that make a spike; 0: never, MaxText has 6
+    repeat_every: int = 0  # [steps]; such a step is computed twice and compared bit by bit (silent data corruption); 0: never
+    compare_replicas_every: int = 0  # [steps]; what several devices hold copies of is compared bit by bit; 0: never
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number that means nothing."""
+        counts = {name: getattr(self, name) for name in ('most_skipped', 'most_rewinds', 'repeat_every', 'compare_replicas_every')}
+        for name, value in counts.items():
+            if value < 0:
+                raise UsageError(f'faults.{name} is {value} and must be 0 or more')
+        if self.spike_factor < 0:
+            raise UsageError(f'faults.spike_factor is {self.spike_factor} and must be 0 (never) or more')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WatchdogConfig:
+    """How long a process may go without a sign of life before it ends itself, so that a launcher can start again; 0: for ever."""
+
+    start: float = 3600.0  # [s] for start-up, for reading a checkpoint, for compiling
+    step: float = 1800.0  # [s] for one step, one validation batch or one save
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a negative limit."""
+        if min(self.start, self.step) < 0:
+            raise UsageError(f'watchdog.start={self.start} watchdog.step={self.step}: limits are seconds, 0 for none')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,13 +83,16 @@ class TrainConfig:
     rules: ShardingRules = ShardingRules()
     log_every: int = 10  # [steps]
     checkpoint_every: int = 1000  # [steps]; the last step is always kept
+    keep: Keep = Keep()
+    faults: FaultConfig = FaultConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
     eval_split: str = 'val'
     eval_every: int = 0  # [steps]; 0: only at the end; -1: never
     best_by: str = ''  # validation metric that decides the best checkpoint; '': AUROC, MAE or the loss, as the task has it
 
 
-# What a resumed run may change: where and when, never what is computed.
-RESUMABLE_CHANGES = ('mesh', 'log_every', 'checkpoint_every', 'data.workers')
+# What a resumed run may change: where and when, and what happens when something is wrong; never what is computed while all is well.
+RESUMABLE_CHANGES = ('mesh', 'log_every', 'checkpoint_every', 'keep', 'faults', 'watchdog', 'data.workers', 'data.most_bad')
 
 
 def align(config: TrainConfig) -> TrainConfig:
