@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retfound_jax.core import goodput
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.files import read_json
 from retfound_jax.core.runlog import read_metrics
@@ -49,7 +50,8 @@ class TrainingRun:
     path: Path
     config: Mapping[str, Any]  # {} where there is none
     curves: Mapping[str, Curve]
-    seconds: float | None  # from the first to the last logged step
+    account: goodput.Account | None  # where the time went; None where none was kept
+    seconds: float | None  # of all its starts, or from the first to the last logged step where no account was kept
     environment: Mapping[str, Any]  # environment.json: command, versions, hardware; {} where there is none
     triples: tuple[Triple, ...]
 
@@ -122,11 +124,14 @@ def read_run(path: Path) -> TrainingRun:
     if not config and not (path / 'metrics.jsonl').exists() and not (path / 'tables').exists():
         raise UsageError(f'{path} is not a run directory (it has no config.json, metrics or tables); give the --workdir of a training run')
     rows = read_metrics(path)
+    account = goodput.read(path)
+    logged = checked(path / 'metrics.jsonl', lambda: _seconds(rows), hint='remove the damaged lines')
     return TrainingRun(
         path=path,
         config=config,
         curves=checked(path / 'metrics.jsonl', lambda: _curves(rows), hint='remove the damaged lines'),
-        seconds=checked(path / 'metrics.jsonl', lambda: _seconds(rows), hint='remove the damaged lines'),
+        account=account,
+        seconds=account.total - account.seconds[goodput.DOWN] if account else logged,
         environment=_json_object(path / 'environment.json'),
         triples=_triples(path / 'figures'),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retfound_jax.report import figures
+from retfound_jax.report import figures, time_spent
 from retfound_jax.report.blocks import Heading, Picture, Pictures, Section, Text
 from retfound_jax.report.collect import Collected, Curve, TrainingRun
 from retfound_jax.report.figures import data_uri
@@ -55,7 +55,8 @@ def _curves(run: TrainingRun, *, evaluated: int | None) -> list[Any]:
     if not run.curves:
         return [Text('The run has logged no numbers yet.', 'quiet')]
     pictures = [picture for picture in (_loss(run.curves), _validation(run.curves, evaluated=evaluated), _rate(run.curves)) if picture]
-    return [Text(_told(run)), Pictures(items=tuple(pictures))] if pictures else [Text(_told(run))]
+    blocks = [Text(_told(run)), *([Pictures(items=tuple(pictures))] if pictures else [])]
+    return [*blocks, time_spent.table(run.account)] if run.account and run.account.total else blocks
 
 
 def _told(run: TrainingRun) -> str:
