@@ -93,6 +93,24 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
+def rows_here(place: NamedSharding, count: int) -> np.ndarray:
+    """Which of `count` rows of a batch this process's devices hold, in rising order; devices need not stand in the order of processes."""
+    indices = place.addressable_devices_indices_map((count,)).values()
+    return np.unique(np.concatenate([np.arange(count)[index] for index in indices]))
+
+
+def put_rows(x: np.ndarray, *, place: NamedSharding, count: int) -> jax.Array:
+    """The global array of `count` rows, from those that this process holds (`rows_here`), each put on its own devices and nowhere else."""
+    rows = rows_here(place, count)
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        first, last, _ = index[0].indices(count)
+        here = int(np.searchsorted(rows, first))
+        return x[here : here + last - first]
+
+    return jax.make_array_from_callback((count, *x.shape[1:]), place, part)
+
+
 def on_mesh(mesh: Mesh) -> contextlib.AbstractContextManager[None]:
     """While it is entered, what is traced may name mesh axes without holding the mesh (`models.layers.constrain`).
 

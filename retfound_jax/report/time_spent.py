@@ -29,7 +29,6 @@ def table(account: Account) -> Table:
         caption='Where the time went',
         head=('What', 'Time', 'Share'),
         rows=tuple(rows),
-        fit=True,
         note=_note(account),
     )
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from retfound_jax.core.mesh import batch_sharding, make_mesh
+from retfound_jax.core.mesh import batch_sharding, make_mesh, put_rows, rows_here
 from retfound_jax.optim import make_optimizer
 from retfound_jax.train.config import TrainConfig
 from retfound_jax.train.state import ModelSpec, TrainState, abstract_params, init_params, init_state, model_spec, state_shardings
@@ -59,11 +59,15 @@ class Program:
         rng, like = np.random.default_rng(seed), self.abstract_batch()
         return {name: rng.integers(0, 256 if name == 'image' else 2, leaf.shape).astype(leaf.dtype) for name, leaf in like.items()}
 
-    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """What the step reads of this host's part of a batch, on the devices."""
-        place = batch_sharding(self.mesh)
-        wanted = ('image', 'labels') if self.config.task.labels else ('image',)
-        return {name: jax.make_array_from_process_local_data(place, batch[name]) for name in wanted}
+    def rows(self, count: int | None = None) -> np.ndarray:
+        """Which rows of a global batch this process reads: those that its devices hold. count: of the batch, if not of training."""
+        return rows_here(batch_sharding(self.mesh), self.config.data.decoded if count is None else count)
+
+    def put(self, batch: Mapping[str, np.ndarray], *, count: int | None = None) -> dict[str, jax.Array]:
+        """What step and prediction read of this process's rows of a batch, on the devices."""
+        place, count = batch_sharding(self.mesh), self.config.data.decoded if count is None else count
+        wanted = ('image', 'labels', 'mask') if self.config.task.labels else ('image', 'mask')
+        return {name: put_rows(batch[name], place=place, count=count) for name in wanted if name in batch}
 
 
 def make_program(config: TrainConfig, *, devices: Sequence[jax.Device] | None = None) -> Program:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
 from retfound_jax.core.errors import UsageError
-from retfound_jax.core.mesh import MeshConfig, ShardingRules, make_mesh, param_spec
+from retfound_jax.core.mesh import MeshConfig, ShardingRules, batch_sharding, make_mesh, param_spec, put_rows, rows_here
 
 
 class FakeMesh:
@@ -34,3 +35,21 @@ def test_a_mesh_that_does_not_fit_is_a_sentence():
         make_mesh(MeshConfig(data=3, fsdp=5))
     with pytest.raises(UsageError, match='at most one is -1'):
         make_mesh(MeshConfig(data=-1, fsdp=-1))
+
+
+class Scattered:
+    """The batch axis as a host sees it whose devices stand apart in the mesh, two of them with copies (the tensor axis)."""
+
+    def addressable_devices_indices_map(self, shape):
+        return {'a': (slice(8, 10),), 'b': (slice(2, 4),), 'c': (slice(8, 10),), 'd': (slice(0, 2),)}
+
+
+def test_a_host_reads_the_rows_of_its_devices_wherever_they_stand():
+    assert rows_here(Scattered(), 16).tolist() == [0, 1, 2, 3, 8, 9]
+
+
+def test_rows_come_back_from_the_devices_as_they_were():
+    place = batch_sharding(make_mesh(MeshConfig()))
+    x = np.arange(24).reshape(8, 3)
+    assert rows_here(place, 8).tolist() == list(range(8))
+    np.testing.assert_array_equal(np.asarray(put_rows(x, place=place, count=8)), x)
