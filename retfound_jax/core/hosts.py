@@ -1,0 +1,200 @@
+"""Many processes as one run: how they start, agree, wait for each other, and name the one that is missing.
+
+A run of one process needs nothing here: it is number 0 of 1, waits for nobody and agrees with itself, and no service is started.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import socket
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from retfound_jax.core import host_store
+from retfound_jax.core.errors import Preempted, UserError
+from retfound_jax.core.launchers import Start as Start
+from retfound_jax.core.launchers import find as find
+
+HEARTBEAT = 300  # [s] after which JAX aborts the processes of a run with a silent one: later than our own watch, which says who it is
+SHUTDOWN = 30  # [s] a leaving process waits for the others
+ANSWER = 10.0  # [s] for one question to the table of process 0
+_ROOT = 'retfound'
+_calls: collections.Counter[str] = collections.Counter()  # how often each name was used; the same everywhere, as all call in one order
+
+
+class MissingHosts(Preempted):
+    """Some processes did not come; `ranks` are their numbers. The others end so that all are started again."""
+
+    def __init__(self, sentence: str, *, ranks: tuple[int, ...]) -> None:
+        super().__init__(sentence)
+        self.ranks = ranks
+
+
+def index() -> int:
+    """This process' number, from 0; starts no backend."""
+    return host_store.index()
+
+
+def count() -> int:
+    """How many processes the run has; starts no backend."""
+    return host_store.count()
+
+
+def is_first() -> bool:
+    """Whether this is process 0, the one that writes logs."""
+    return index() == 0
+
+
+def start(found: Start | None, *, timeout: float) -> None:
+    """Joins the other processes of the run; nothing to do where `found` is None. To be called before JAX looks for devices.
+
+    Raises:
+      MissingHosts: some process did not come within `timeout` [s].
+      UserError: the port is in use, or the coordinator cannot be reached.
+    """
+    if found is None or found.count == 1:
+        return
+    # Ours are signals and platform notices (core/notice.py); JAX's service takes SIGTERM for itself and cannot be left half on.
+    jax.config.update('jax_enable_preemption_service', False)
+    try:
+        jax.distributed.initialize(
+            found.coordinator,
+            found.count,
+            found.index,
+            cluster_detection_method='deactivate',  # what there was to find is found; one process may own all devices of its host
+            initialization_timeout=max(int(timeout), 1),
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=SHUTDOWN,
+        )
+    except RuntimeError as error:
+        raise _not_started(found, error) from error
+    host_store.put(f'{_ROOT}/name/{found.index:05d}', socket.gethostname(), timeout=ANSWER)
+
+
+def _not_started(found: Start, error: RuntimeError) -> UserError:
+    text = str(error)
+    if 'before' in text and 'backend' in text:
+        return UserError('JAX looked for devices before this process joined the others: hosts.start must come first')
+    if 'RPC server' in text:
+        return UserError(f'port {found.coordinator.rsplit(":", 1)[-1]} of this host is in use: choose another port for --coordinator')
+    return UserError(f'process {found.index} could not join the run at {found.coordinator} ({text.splitlines()[0]})')
+
+
+def stop() -> None:
+    """Leaves the other processes, waiting for them no longer than SHUTDOWN [s]; nothing to do where there are none."""
+    if host_store.running():
+        thread = threading.Thread(target=jax.distributed.shutdown, name='leave the other hosts', daemon=True)
+        thread.start()
+        thread.join(SHUTDOWN + 5)
+
+
+def barrier(name: str, *, timeout: float) -> None:
+    """Returns once every process has called it with this name, on the host's side, whatever the devices are doing.
+
+    Raises:
+      MissingHosts: some did not come within `timeout` [s]; or process 0, which keeps the list, does not answer.
+    """
+    if count() == 1:
+        return
+    place = _place('barrier', name)
+    _meet(place, name, timeout, '')
+
+
+def everyone(name: str, value: str, *, timeout: float) -> list[str]:
+    """Each process' value, by process number; raises as `barrier`."""
+    if count() == 1:
+        return [value]
+    place = _place('everyone', name)
+    found = _meet(place, name, timeout, value)
+    return [found[f'{rank:05d}'] for rank in range(count())]
+
+
+def broadcast(text: str, *, name: str, timeout: float) -> str:
+    """Process 0's text, on every process.
+
+    Raises:
+      MissingHosts: process 0 did not say it within `timeout` [s].
+    """
+    if count() == 1:
+        return text
+    key = _place('broadcast', name)
+    try:
+        if is_first():
+            host_store.put(key, text, timeout=timeout)
+            return text
+        return host_store.wait_for(key, timeout=timeout)
+    except (host_store.Late, host_store.NoAnswer) as error:
+        raise _missing((0,), name, timeout) from error
+
+
+def agree(value: int) -> jax.Array:
+    """The largest of all processes' values, as a scalar that is still being computed: read it a step later, and nobody waits.
+
+    Every process must call it at the same step. Where there is one process, no program runs.
+    """
+    if count() == 1:
+        return jax.device_put(np.int32(value))
+    program, sharding = _largest()
+    local = np.full(jax.local_device_count(), value, np.int32)
+    return program(jax.make_array_from_process_local_data(sharding, local))
+
+
+@functools.cache
+def _largest() -> tuple[jax.stages.Wrapped, NamedSharding]:
+    # All devices, as the step has them: no second group of devices has to find each other.
+    mesh = Mesh(np.asarray(jax.devices()), ('host',), axis_types=(AxisType.Auto,))
+    return jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec())), NamedSharding(mesh, PartitionSpec('host'))
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Whether an error of a step means that another process is gone, rather than that something is wrong here."""
+    words = ('gloo', 'nccl', 'connection closed by peer', 'connection reset by peer', 'coordination service', 'heartbeat')
+    text = str(error).lower()
+    return count() > 1 and isinstance(error, (RuntimeError, ValueError)) and any(word in text for word in words)
+
+
+def _place(kind: str, name: str) -> str:
+    place = f'{kind}/{name.replace("/", "_")}'
+    _calls[place] += 1
+    return f'{_ROOT}/{place}/{_calls[place]}'
+
+
+def _meet(place: str, name: str, timeout: float, value: str) -> dict[str, str]:
+    """Leaves `value`, waits for all, and returns what all have left."""
+    end = time.monotonic() + timeout
+    try:
+        host_store.put(f'{place}/{index():05d}', value, timeout=timeout)
+        host_store.meet(place, timeout=max(end - time.monotonic(), 0.001))
+        return host_store.folder(place, timeout=ANSWER)
+    except host_store.NoAnswer as error:
+        raise _missing((0,), name, timeout) from error
+    except host_store.Late as error:
+        raise _missing(_absent(place), name, timeout) from error
+
+
+def _absent(place: str) -> tuple[int, ...]:
+    try:
+        came = host_store.folder(place, timeout=ANSWER)
+    except host_store.NoAnswer:
+        return (0,)
+    return tuple(rank for rank in range(count()) if f'{rank:05d}' not in came)
+
+
+def _missing(ranks: tuple[int, ...], name: str, timeout: float) -> MissingHosts:
+    return MissingHosts(f'{names(ranks)} did not come to "{name}" within {timeout:g} s; look at the log there', ranks=ranks)
+
+
+def names(ranks: tuple[int, ...]) -> str:
+    """`process 3 (node07)`, or several of them, with the host names that they gave where process 0 can still say."""
+    try:
+        known = host_store.folder(f'{_ROOT}/name', timeout=2.0)
+    except host_store.NoAnswer:
+        known = {}
+    told = [f'{rank} ({known[f"{rank:05d}"]})' if f'{rank:05d}' in known else str(rank) for rank in ranks]
+    return f'process{"es" if len(told) > 1 else ""} {", ".join(told)}'
