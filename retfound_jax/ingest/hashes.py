@@ -6,6 +6,7 @@ with 256, one lies within 10. A near pair is still a candidate, not a proof.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from retfound_jax.ingest.fov import Fov
 BITS = 256
 _SIDE, _KEPT = 64, 16  # [px] of the grey copy; [coefficients] a side that are kept
 _BLOCK = 1 << 22  # comparisons held in memory at once
+_FEW, _CROWD = 32, 1024  # [hashes] in a bucket: up to the one all buckets are compared at once, above the other they are parted again
 
 
 def pixel_sha256(pixels: np.ndarray) -> str:
@@ -68,40 +70,86 @@ def near_pairs(phashes: list[str], *, threshold: int = 10) -> list[tuple[int, in
     """
     if not phashes:
         return []
-    bits = np.frombuffer(bytes.fromhex(''.join(phashes)), np.uint8).reshape(len(phashes), BITS // 8)
-    unique, first, inverse = np.unique(bits, axis=0, return_index=True, return_inverse=True)
+    unique, first, inverse = np.unique(as_rows(phashes), axis=0, return_index=True, return_inverse=True)
     links = [(int(first[group]), i, 0) for i, group in enumerate(inverse.ravel()) if first[group] != i]
-    words = np.ascontiguousarray(unique).view(np.uint64)
-    planes = np.unpackbits(unique, axis=1)
-    found: set[tuple[int, int, int]] = set()
     for band in range(threshold + 1):
-        found.update(_band_pairs(words, np.packbits(planes[:, band::threshold + 1], axis=1), threshold=threshold))
-    for a, b, distance in found:
-        i, j = sorted((int(first[a]), int(first[b])))
-        links.append((i, j, distance))
+        for a, b, distance in near_in_band(unique, band=band, threshold=threshold).tolist():
+            links.append((*sorted((int(first[a]), int(first[b]))), distance))
     return sorted(links)
 
 
-def _band_pairs(words: np.ndarray, keys: np.ndarray, *, threshold: int) -> list[tuple[int, int, int]]:
-    """Near pairs among rows that agree in one band. words: uint64 [n, 4]; keys: uint8 [n, k]."""
+def as_rows(phashes: Sequence[str]) -> np.ndarray:
+    """Hex strings as uint8 [n, 32]."""
+    return np.frombuffer(bytes.fromhex(''.join(phashes)), np.uint8).reshape(len(phashes), BITS // 8)
+
+
+def band_keys(rows: np.ndarray, *, band: int, threshold: int) -> np.ndarray:
+    """The bits of one of the threshold + 1 bands, packed: uint8 [n, k] of uint8 [n, 32]."""
+    return np.packbits(np.unpackbits(rows, axis=1)[:, band::threshold + 1], axis=1)
+
+
+def near_in_band(rows: np.ndarray, *, band: int, threshold: int) -> np.ndarray:
+    """int64 [m, 3] of (i, j, distance), i < j: rows within the threshold that agree in `band` and in no band before it.
+
+    Over all bands each near pair comes once, so that bands can be worked on apart. rows: uint8 [n, 32], no two equal.
+    """
+    if len(rows) < 2:
+        return np.zeros((0, 3), np.int64)
+    words, planes = np.ascontiguousarray(rows).view(np.uint64), np.unpackbits(rows, axis=1)
+    order, sizes = _buckets(planes[:, band::threshold + 1])
+    found = [_near_neighbours(words, order, sizes, threshold=threshold)]
+    ends = np.cumsum(sizes)
+    for end, size in zip(ends[sizes > _FEW], sizes[sizes > _FEW], strict=True):
+        found.append(_near_within(words, planes, np.sort(order[end - size:end]), threshold=threshold))
+    pairs = np.concatenate(found)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    for before in range(band):
+        apart = (planes[pairs[:, 0], before::threshold + 1] != planes[pairs[:, 1], before::threshold + 1]).any(axis=1)
+        pairs = pairs[apart]
+    return pairs
+
+
+def _buckets(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in an order in which equal ones are together, and how many are equal each time. planes: uint8 [n, k] of 0 and 1."""
+    keys = np.packbits(planes, axis=1)
     order = np.lexsort(keys.T)
     changes = np.flatnonzero((keys[order][1:] != keys[order][:-1]).any(axis=1)) + 1
-    starts, ends = np.concatenate([[0], changes]), np.concatenate([changes, [len(order)]])
-    pairs = []
-    for start, end in zip(starts, ends, strict=True):
-        if end - start > 1:
-            pairs += _near_within(words, order[start:end], threshold=threshold)
-    return pairs
+    return order, np.diff(np.concatenate([[0], changes, [len(order)]]))
 
 
-def _near_within(words: np.ndarray, rows: np.ndarray, *, threshold: int) -> list[tuple[int, int, int]]:
-    """All pairs of `rows`, a bounded block at a time, so that a crowded bucket costs time and not memory."""
-    pairs = []
+def _near_neighbours(words: np.ndarray, order: np.ndarray, sizes: np.ndarray, *, threshold: int) -> np.ndarray:
+    """Near pairs of all buckets of up to `_FEW` rows: each row beside the next, the next but one, and so on."""
+    bucket = np.repeat(np.arange(len(sizes)), sizes)
+    bucket[np.repeat(sizes > _FEW, sizes)] = -1
+    found = [np.zeros((0, 3), np.int64)]
+    for lag in range(1, min(_FEW, int(sizes.max()))):
+        here = np.flatnonzero((bucket[lag:] == bucket[:-lag]) & (bucket[lag:] >= 0))
+        a, b = order[here], order[here + lag]
+        distance = np.bitwise_count(words[a] ^ words[b]).sum(axis=1, dtype=np.int64)
+        near = distance <= threshold
+        found.append(np.stack([np.minimum(a, b)[near], np.maximum(a, b)[near], distance[near]], axis=1))
+    return np.concatenate(found)
+
+
+def _near_within(words: np.ndarray, planes: np.ndarray, rows: np.ndarray, *, threshold: int) -> np.ndarray:
+    """Near pairs of `rows`, in rising order. A crowd is parted once more, by neighbouring bits, or its time would grow with its square."""
+    if len(rows) <= _CROWD:
+        return _compare(words, rows, threshold=threshold)
+    found = [np.zeros((0, 3), np.int64)]
+    for columns in np.array_split(np.arange(BITS), threshold + 1):
+        order, sizes = _buckets(planes[rows[:, None], columns])
+        for end, size in zip(np.cumsum(sizes)[sizes > 1], sizes[sizes > 1], strict=True):
+            found.append(_compare(words, np.sort(rows[order[end - size:end]]), threshold=threshold))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _compare(words: np.ndarray, rows: np.ndarray, *, threshold: int) -> np.ndarray:
+    """Near pairs of `rows`, a bounded block at a time, so that a crowded bucket costs time and not memory."""
+    found = []
     step = max(1, _BLOCK // len(rows))
     for start in range(0, len(rows), step):
-        block = rows[start:start + step]
-        differing = words[block][:, None] ^ words[rows[start:]][None]
-        distance = np.bitwise_count(differing).sum(axis=2, dtype=np.uint16)
-        near = np.argwhere(np.triu(distance <= threshold, 1))
-        pairs += [(int(block[i]), int(rows[start + j]), int(distance[i, j])) for i, j in near]
-    return pairs
+        block, after = rows[start:start + step], rows[start:]
+        distance = np.bitwise_count(words[block][:, None] ^ words[after][None]).sum(axis=2, dtype=np.uint16)
+        i, j = np.nonzero(np.triu(distance <= threshold, 1))
+        found.append(np.stack([block[i], after[j], distance[i, j].astype(np.int64)], axis=1))
+    return np.concatenate(found)

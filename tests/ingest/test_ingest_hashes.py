@@ -72,6 +72,21 @@ def test_many_copies_and_a_crowded_band_stay_small() -> None:
     tracemalloc.stop()
 
 
+def test_a_crowd_is_parted_without_losing_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    bits = np.repeat(rng.random((3, 256)) < 0.5, 60, axis=0)
+    for row in bits:
+        row[rng.choice(256, rng.integers(0, 9), replace=False)] ^= True
+    copies = [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
+    firsts = sorted({copy: place for place, copy in reversed(list(enumerate(copies)))}.values())
+    wanted = [(copies.index(copy), place, 0) for place, copy in enumerate(copies) if copies.index(copy) != place]
+    wanted += [(i, j, d) for i in firsts for j in firsts if i < j and (d := hashes.hamming(copies[i], copies[j])) <= 10]
+    for few, crowd in ((32, 1024), (4, 1024), (4, 16), (2, 2)):
+        monkeypatch.setattr(hashes, '_FEW', few)
+        monkeypatch.setattr(hashes, '_CROWD', crowd)
+        assert hashes.near_pairs(copies) == sorted(wanted)
+
+
 @given(a=HASH, b=HASH)
 def test_hamming_is_a_distance(a: bytes, b: bytes) -> None:
     apart = sum((x ^ y).bit_count() for x, y in zip(a, b, strict=True))
