@@ -19,6 +19,7 @@ from retfound_jax.tasks.base import Task
 from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.tasks.mae import MAETask
 from retfound_jax.tasks.regress import RegressTask
+from retfound_jax.train import spikes
 from retfound_jax.train.checkpoint import Better, Checkpoints, prepare_workdir
 from retfound_jax.train.config import TrainConfig, align
 from retfound_jax.train.state import TrainState
@@ -43,7 +44,8 @@ def save_run(workdir: Path, task: Task, *, seed: int = 0, **data: Any) -> Path:
     shapes = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: task.init(rngs=nnx.Rngs(0)))))
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32), shapes)
-    state = TrainState(step=jnp.asarray(STEP), params=params, opt_state={}, ema={}, halted=jnp.asarray(False))
+    rest = {'halted': jnp.asarray(False), 'recent': spikes.no_steps(), 'skipped': jnp.zeros((), jnp.int32)}
+    state = TrainState(step=jnp.asarray(STEP), params=params, opt_state={}, ema={}, **rest)
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(state, data={}, metrics=None)
     return workdir

@@ -173,7 +173,7 @@ def memory_of(program: Program, compiled: Any, *, capacity: int) -> Memory:
     state, batch = program.abstract_state(), program.abstract_batch()
     kinds = {
         'parameters': shard_bytes(state.params),
-        'optimizer': shard_bytes(state.opt_state) + shard_bytes((state.step, state.halted)),
+        'optimizer': shard_bytes(state.opt_state) + shard_bytes((state.step, state.halted, state.recent, state.skipped)),
         'ema': shard_bytes(state.ema),
         'batch': shard_bytes(batch),
     }

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from retfound_jax.core.mesh import ShardingRules, moment_spec, param_spec, replicated
 from retfound_jax.tasks.base import Task
+from retfound_jax.train import spikes
 
 Tree = Any
 
@@ -20,13 +21,18 @@ Tree = Any
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """What a step reads and writes. `halted` turns true at the first non-finite loss and stays so: later steps change nothing."""
+    """What a step reads and writes. `halted` turns true at the bad step that ends a run and stays so: later steps change nothing.
 
-    step: jax.Array  # int32 []
+    Its structure does not depend on `TrainConfig.faults`, so a run may go on with others.
+    """
+
+    step: jax.Array  # int32 [], of steps done or left out
     params: Tree
     opt_state: Tree
     ema: Tree  # averaged parameters, or an empty dict
     halted: jax.Array  # bool []
+    recent: jax.Array  # float32 [2, WINDOW], what the last steps measured (train/spikes.py)
+    skipped: jax.Array  # int32 [], steps whose update was left out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +112,10 @@ def state_shardings(
     opt = optax.tree_utils.tree_map_params(
         tx, place, opt_abstract, moments, transform_non_params=lambda _: everywhere, is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode)
     )
-    return TrainState(step=everywhere, params=params, opt_state=opt, ema=moments if ema else {}, halted=everywhere)
+    ema_places = moments if ema else {}
+    return TrainState(
+        step=everywhere, params=params, opt_state=opt, ema=ema_places, halted=everywhere, recent=everywhere, skipped=everywhere
+    )
 
 
 def init_state(params: Tree, tx: optax.GradientTransformation, *, shardings: TrainState) -> TrainState:
@@ -119,6 +128,8 @@ def init_state(params: Tree, tx: optax.GradientTransformation, *, shardings: Tra
             opt_state=tx.init(params),
             ema=jax.tree.map(jnp.copy, params) if shardings.ema else {},
             halted=jnp.zeros((), bool),
+            recent=spikes.no_steps(),
+            skipped=jnp.zeros((), jnp.int32),
         )
 
     return jax.jit(init, out_shardings=shardings)(params)

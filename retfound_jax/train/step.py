@@ -14,6 +14,7 @@ import optax
 from retfound_jax.core.mesh import batch_sharding, on_mesh, replicated
 from retfound_jax.core.xla_flags import compiler_options
 from retfound_jax.data.device import prepare
+from retfound_jax.train import spikes
 from retfound_jax.train.config import TrainConfig
 from retfound_jax.train.state import ModelSpec, TrainState, moment_shardings, path_string
 
@@ -40,7 +41,11 @@ class Step:
 def make_step(
     config: TrainConfig, *, spec: ModelSpec, tx: optax.GradientTransformation, mesh: jax.sharding.Mesh, shardings: TrainState
 ) -> Step:
-    """Compiles `(state, batch) -> (state, metrics)`; every random choice comes from (seed, step)."""
+    """Compiles `(state, batch) -> (state, metrics)`; every random choice comes from (seed, step).
+
+    Metrics are `loss`, `grad_norm`, `bad` (bool, the update was left out), `halted` (bool, and so is every later one), `skipped` (int32,
+    updates left out so far) and what the task adds.
+    """
     everywhere = replicated(mesh)
     moments = moment_shardings(spec, mesh=mesh, rules=config.rules, zero=config.mesh.zero)
 
@@ -50,24 +55,52 @@ def make_step(
             loss, metrics, grads = _gradients(config, spec, state.params, batch, key)
         grads = jax.lax.with_sharding_constraint(grads, moments)  # each device sums the part that it updates
         norm = optax.tree.norm(grads)
-        halted = state.halted | ~jnp.isfinite(loss) | ~jnp.isfinite(norm)
+        judged = _judge(config, state, loss=loss, norm=norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        fresh = TrainState(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-            ema=_average(state, updates, decay=config.optim.ema),
-            halted=halted,
+        params, ema = optax.apply_updates(state.params, updates), _average(state, updates, decay=config.optim.ema)
+        # A bad step leaves what is trained as it was; one that halts the run leaves everything so, and the state from before it is saved.
+        before = (state.params, state.opt_state, state.ema)
+        params, opt_state, ema = _kept((params, opt_state, ema), before, where=judged.bad)
+        counts, before = (state.step + 1, judged.recent, state.skipped + judged.bad), (state.step, state.recent, state.skipped)
+        number, recent, skipped = _kept(counts, before, where=judged.halted)
+        after = TrainState(
+            step=number, params=params, opt_state=opt_state, ema=ema, halted=judged.halted, recent=recent, skipped=skipped
         )
-        # A bad step leaves everything as it was, so the state that is saved is the one from before it.
-        kept = jax.tree.map(lambda new, old: jnp.where(halted, old, new), fresh, state)
-        kept = TrainState(step=kept.step, params=kept.params, opt_state=kept.opt_state, ema=kept.ema, halted=halted)
-        return kept, {'loss': loss, 'grad_norm': norm, **metrics}
+        told = {'bad': judged.bad, 'halted': judged.halted, 'skipped': skipped}
+        return after, {'loss': loss, 'grad_norm': norm, **told, **metrics}
 
     places = (shardings, batch_sharding(mesh), everywhere)
     options = compiler_options(list(mesh.devices.flat))
     compiled = jax.jit(step, donate_argnums=0, in_shardings=places, out_shardings=(shardings, everywhere), compiler_options=options)
     return Step(compiled=compiled, seed=config.seed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """What is made of a step's numbers."""
+
+    bad: jax.Array  # bool [], its update is left out
+    halted: jax.Array  # bool [], and so is every later one's
+    recent: jax.Array  # the memory with this step
+
+
+def _judge(config: TrainConfig, state: TrainState, *, loss: jax.Array, norm: jax.Array) -> _Judged:
+    """Whether a loss and a gradient norm are not finite or, where that is asked for, a spike; and whether the run ends with it."""
+    faults, measured, recent = config.faults, jnp.stack([loss, norm]), state.recent
+    changes = [step for step, _ in config.data.resolution[1:]]
+    if changes:
+        recent = jnp.where(jnp.isin(state.step, jnp.asarray(changes)), spikes.forget(recent), recent)
+    bad = ~jnp.isfinite(measured).all()
+    if faults.spike_factor:
+        bad |= (measured > spikes.limits(recent, factor=faults.spike_factor)).any()
+    recent = spikes.remember(recent, measured, left_out=bad)
+    ends = bad & (spikes.left_out(recent) > faults.most_skipped) if faults.on_bad_numbers == 'skip' else bad
+    halted = state.halted | ends
+    return _Judged(bad=bad | halted, halted=halted, recent=recent)
+
+
+def _kept(fresh: Tree, old: Tree, *, where: jax.Array) -> Tree:
+    return jax.tree.map(lambda new, before: jnp.where(where, before, new), fresh, old)
 
 
 def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:
