@@ -5,54 +5,64 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import atomic_write, csv_text, sha256_file, write_json
-from retfound_jax.ingest import columns as columns_lib
-from retfound_jax.ingest import duplicates, manifest, splits, writer
-from retfound_jax.ingest.columns import Person
-from retfound_jax.ingest.duplicates import Duplicates, Fingerprint
+from retfound_jax.ingest import duplicates, manifest, splits, tally, writer
+from retfound_jax.ingest.duplicates import Duplicates
+from retfound_jax.ingest.items import WORDS, YOUNG, Abouts, Item, items
 from retfound_jax.ingest.labels import delimiter_word
-from retfound_jax.ingest.plan import IngestConfig, Plan
-from retfound_jax.ingest.process import Processed
+from retfound_jax.ingest.plan import Plan
 from retfound_jax.ingest.records import SCHEMA_VERSION, Record
+from retfound_jax.ingest.tally import Census, Tally
 from retfound_jax.ingest.work import Picture
 from retfound_jax.ingest.writer import Shard
 
-_WORDS = ('patient', 'laterality', 'sex', 'camera', 'site', 'modality')  # what both a table and a file's header may say
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _LIBRARIES = ('retfound-jax', 'numpy', 'opencv-python-headless', 'simplejpeg', 'pydicom', 'array-record', 'pyarrow')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Item:
-    """A record without its image, and where that lies."""
+class Written:
+    """What was put into the folder so far, by split in the order of `splits.SPLITS`: all that the rest of a dataset is made from."""
 
-    record: Record
-    picture: Picture
-    split: str = ''  # as a table gives it
+    shards: Sequence[Shard]
+    census: Mapping[str, Census]  # of the splits that are not empty
+    twins: Duplicates
+    rejects: Mapping[str, str]  # file to reason
 
 
 def write(folder: Path, *, plan: Plan, pictures: Sequence[Picture], rejects: Mapping[str, str]) -> dict[str, Any]:
     """Writes the whole dataset into an empty folder and returns the manifest."""
-    counts: Counter[str] = Counter()
-    items = _items(plan, pictures, counts)
-    twins = duplicates.find([_fingerprint(item.record) for item in items], threshold=plan.config.near_threshold)
-    by_split = _by_split(plan, [_grouped(item, twins) for item in items])
-    shards = _write_shards(folder, by_split, shard_bytes=plan.config.shard_bytes)
-    writer.write_tfds(folder, shards=shards, labels=[label.name for label in plan.columns.labels])
-    writer.write_index(folder / 'index.parquet', _index(by_split))
-    atomic_write(folder / 'rejects.csv', csv_text([('file', 'reason'), *sorted(rejects.items())]))
-    atomic_write(folder / 'duplicates.csv', twins.to_csv())
-    content = {
-        **_contents(plan, by_split, shards),
-        **_account(plan, pictures, rejects, counts),
-        'duplicates': {f'{kind}_groups': twins.clusters(kind) for kind in ('exact', 'near')} | {'joined_patients': twins.joined_patients},
-    }
+    found = _items(plan, pictures)
+    twins = duplicates.find([item.fingerprint() for item in found], threshold=plan.config.near_threshold)
+    by_split = _by_split(plan, [grouped(item, twins.groups) for item in found])
+    shards, census, tables = [], {}, []
+    for split, group in by_split.items():
+        shards += writer.write_shards(
+            folder, split=split, sizes=[item.size for item in group], record=lambda place, group=group: group[place].whole(),
+            shard_bytes=plan.config.shard_bytes,
+        )
+        census[split] = _census(group, plan.classes)
+        tables.append(index_table(group, split=split, first=0))
+    return finish(folder, plan=plan, written=Written(shards=shards, census=census, twins=twins, rejects=rejects), index=tables)
+
+
+def finish(folder: Path, *, plan: Plan, written: Written, index: Iterable[pa.Table]) -> dict[str, Any]:
+    """Writes all but the shards and returns the manifest. index: tables of `index_table` in the order of the records."""
+    writer.write_tfds(folder, shards=written.shards, labels=list(plan.classes))
+    writer.write_index(folder / 'index.parquet', index)
+    atomic_write(folder / 'rejects.csv', csv_text([('file', 'reason'), *sorted(written.rejects.items())]))
+    atomic_write(folder / 'duplicates.csv', written.twins.to_csv())
+    content = {**_contents(plan, written), **_account(plan, written)}
     write_json(folder / manifest.FILE, content)
     return content
 
@@ -69,123 +79,95 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _items(plan: Plan, pictures: Sequence[Picture], counts: Counter[str]) -> list[_Item]:
-    """Joins pictures and rows. counts: told what was dropped or contradicted."""
-    table, columns = plan.table, plan.columns
-    keys = table.column(columns.roles['key']) if table else []
-    given = table.column(plan.config.split_column) if table and plan.config.split_column else []
-    labels = {label.name: columns_lib.label_values(table, label) for label in columns.labels} if table else {}
-    frames = Counter(picture.file for picture in pictures)
-    items = []
-    for picture in pictures:
-        row = plan.rows.get(picture.file)
-        name = picture.file if row is None else keys[row]
-        person = Person() if row is None else plan.people[row]
-        record = Record(
-            image=b'', group='', key=f'{name}#{picture.info.frame}' if frames[picture.file] > 1 else name,
-            labels={} if row is None else {label: values[row] for label, values in labels.items()},
-            **_pixels(picture.info), **_merged(person, picture.info, name=name, config=plan.config, counts=counts),
-        )
-        items.append(_Item(record=record, picture=picture, split='' if row is None or not given else splits.split_word(given[row])))
-    twice = [key for key, count in Counter(item.record.key for item in items).items() if count > 1]
-    if twice:
-        raise UserError(f'two pictures have the key "{twice[0]}", one of them as a picture inside a file; rename the other file')
-    return items
+def refuse_twice(keys: Sequence[str]) -> None:
+    """Refuses two pictures of one key. keys: those that are there more than once, in the order of the files.
+
+    Raises:
+      UserError: there is one.
+    """
+    if keys:
+        raise UserError(f'two pictures have the key "{keys[0]}", one of them as a picture inside a file; rename the other file')
 
 
-def _pixels(info: Processed) -> dict[str, Any]:
-    return {name: getattr(info, name) for name in ('frame', 'source_height', 'source_width', 'fov', 'pixel_sha256', 'phash')}
+def grouped(item: Item, groups: Mapping[str, str]) -> Item:
+    """The item with its group: its patient's own where `groups` names none."""
+    patient = item.record.patient
+    return dataclasses.replace(item, record=dataclasses.replace(item.record, group=groups.get(patient, patient)))
 
 
-def _merged(person: Person, info: Processed, *, name: str, config: IngestConfig, counts: Counter[str]) -> dict[str, Any]:
-    """What is known of the patient: the table first, then the file's header; contradictions are counted."""
-    for role in _WORDS:
-        counts[f'differs:{role}'] += bool(getattr(person, role) and getattr(info, role) and getattr(person, role) != getattr(info, role))
-    counts['differs:age'] += abs(person.age - info.age) >= 1  # never true of a missing age, which is NaN
-    values = {role: getattr(person, role) or getattr(info, role) for role in _WORDS}
-    age = info.age if math.isnan(person.age) else person.age
-    young = age < config.min_age
-    counts['young'] += young
-    values |= {'patient': values['patient'] or name, 'modality': values['modality'] or config.modality, 'age': math.nan if young else age}
-    return values | {'ethnicity': person.ethnicity, 'country': person.country}
+def index_table(group: Sequence[Item], *, split: str, first: int) -> pa.Table:
+    """The rows of neighbours in a split for the index. first: position of the first of them."""
+    names = [field.name for field in dataclasses.fields(Record) if field.name not in ('image', 'labels', 'fov')]
+    quality = sorted({name for item in group for name in item.quality})
+    return writer.index_table({
+        'split': [split] * len(group),
+        'position': list(range(first, first + len(group))),
+        'file': [item.file for item in group],
+        **{name: [getattr(item.record, name) for item in group] for name in names},
+        **{f'label:{name}': [item.record.labels[name] for item in group] for name in group[0].record.labels},
+        **{f'quality:{name}': [float(item.quality.get(name, math.nan)) for item in group] for name in quality},
+    })
 
 
-def _fingerprint(record: Record) -> Fingerprint:
-    return Fingerprint(key=record.key, patient=record.patient, pixel_sha256=record.pixel_sha256, phash=record.phash)
+def _items(plan: Plan, pictures: Sequence[Picture]) -> list[Item]:
+    abouts, config = Abouts(plan), plan.config
+    found: list[Item] = []
+    for file, group in itertools.groupby(pictures, key=lambda picture: picture.file):
+        found += items(list(group), abouts.of(file), min_age=config.min_age, modality=config.modality)
+    refuse_twice([key for key, count in Counter(item.record.key for item in found).items() if count > 1])
+    return found
 
 
-def _grouped(item: _Item, twins: Duplicates) -> _Item:
-    return dataclasses.replace(item, record=dataclasses.replace(item.record, group=twins.groups[item.record.patient]))
-
-
-def _by_split(plan: Plan, items: Sequence[_Item]) -> dict[str, list[_Item]]:
+def _by_split(plan: Plan, found: Sequence[Item]) -> dict[str, list[Item]]:
     """Items of each split that is not empty, in the order in which they are written."""
     if plan.config.split_column:
-        places = splits.given_splits((item.record.group, item.split, item.record.key) for item in items)
+        places = splits.given_splits((item.record.group, item.split, item.record.key) for item in found)
     else:
-        places = {item.record.group: splits.split_of(item.record.group, config=plan.config.splits) for item in items}
-    ordered = sorted(items, key=lambda item: writer.order(item.record.key))
+        places = {item.record.group: splits.split_of(item.record.group, config=plan.config.splits) for item in found}
+    ordered = sorted(found, key=lambda item: writer.order(item.record.key))
     by_split = {split: [item for item in ordered if places[item.record.group] == split] for split in splits.SPLITS}
     return {split: group for split, group in by_split.items() if group}
 
 
-def _write_shards(folder: Path, by_split: Mapping[str, Sequence[_Item]], *, shard_bytes: int) -> list[Shard]:
-    shards = []
-    for split, group in by_split.items():
-
-        def record(place: int, group: Sequence[_Item] = group) -> Record:
-            return dataclasses.replace(group[place].record, image=group[place].picture.jpeg())
-
-        sizes = [item.picture.size for item in group]
-        shards += writer.write_shards(folder, split=split, sizes=sizes, record=record, shard_bytes=shard_bytes)
-    return shards
+def _census(group: Sequence[Item], classes: tally.Classes) -> Census:
+    rows = [item.record for item in group]
+    patients = tally.one_a_patient(rows)
+    return Census(
+        images=Tally.of(rows, classes=classes, notes=(note for item in group for note in item.notes)), patients=Tally.of(patients),
+        groups=tally.count_groups(patients),
+    )
 
 
-def _index(by_split: Mapping[str, Sequence[_Item]]) -> dict[str, list[Any]]:
-    rows = [(split, place, item) for split, group in by_split.items() for place, item in enumerate(group)]
-    names = [field.name for field in dataclasses.fields(Record) if field.name not in ('image', 'labels', 'fov')]
-    labels = list(rows[0][2].record.labels)
-    quality = sorted({name for _, _, item in rows for name in item.picture.info.quality})
-    return {
-        'split': [split for split, _, _ in rows],
-        'position': [place for _, place, _ in rows],
-        'file': [item.picture.file for _, _, item in rows],
-        **{name: [getattr(item.record, name) for _, _, item in rows] for name in names},
-        **{f'label:{name}': [item.record.labels[name] for _, _, item in rows] for name in labels},
-        **{f'quality:{name}': [float(item.picture.info.quality.get(name, math.nan)) for _, _, item in rows] for name in quality},
-    }
-
-
-def _contents(plan: Plan, by_split: Mapping[str, Sequence[_Item]], shards: Sequence[Shard]) -> dict[str, Any]:
+def _contents(plan: Plan, written: Written) -> dict[str, Any]:
     """What the dataset holds, and who is in it."""
-    classes = {label.name: label.classes for label in plan.columns.labels}
-    rows = {split: [item.record for item in group] for split, group in by_split.items()}
-    everyone = [row for group in rows.values() for row in group]
+    everyone = sum(written.census.values(), start=Census())
     return {
         'schema_version': SCHEMA_VERSION,
         'name': writer.NAME,
-        'images': len(everyone),
-        'modality': dict(sorted(Counter(row.modality for row in everyone).items())),
-        'splits': manifest.describe_splits(rows, classes),
+        'images': everyone.images.rows,
+        'modality': dict(sorted(everyone.images.words['modality'].items())),
+        'splits': manifest.describe_splits(written.census, plan.classes),
         'labels': {label.name: {'kind': label.kind, 'classes': label.classes and list(label.classes)} for label in plan.columns.labels},
-        'summary': manifest.summary(everyone),
-        'summary_patients': manifest.summary(manifest.one_a_patient(everyone), of_patients=True),
-        'shards': manifest.describe_shards(shards),
-        'fingerprint': manifest.fingerprint(shards),
+        'summary': everyone.images.summary(),
+        'summary_patients': everyone.patients.summary(of_patients=True),
+        'shards': manifest.describe_shards(written.shards),
+        'fingerprint': manifest.fingerprint(written.shards),
+        'duplicates': {f'{kind}_groups': written.twins.clusters(kind) for kind in ('exact', 'near')}
+        | {'joined_patients': written.twins.joined_patients},
     }
 
 
-def _account(plan: Plan, pictures: Iterable[Picture], rejects: Mapping[str, str], counts: Counter[str]) -> dict[str, Any]:
+def _account(plan: Plan, written: Written) -> dict[str, Any]:
     """Where it comes from, and what was left out or overruled."""
+    notes = sum((census.images.notes for census in written.census.values()), start=Counter())
     found = len(plan.listing.files) + len(plan.listing.refused)
-    differs = {role: counts[f'differs:{role}'] for role in (*_WORDS, 'age') if counts[f'differs:{role}']}
     return {
         'provenance': _provenance(plan),
-        'files': {'found': found, 'read': len({picture.file for picture in pictures}), 'ignored': plan.listing.ignored},
-        'rejects': {'count': len(rejects), 'reasons': manifest.reasons(rejects)},
-        'ages_below_minimum': counts['young'],
+        'files': {'found': found, 'read': found - len(written.rejects), 'ignored': plan.listing.ignored},
+        'rejects': {'count': len(written.rejects), 'reasons': manifest.reasons(written.rejects)},
+        'ages_below_minimum': notes[YOUNG],
         'cells_not_understood': dict(plan.odd),
-        'table_over_header': differs,
+        'table_over_header': {role: notes[f'differs:{role}'] for role in (*WORDS, 'age') if notes[f'differs:{role}']},
         'rows_without_file': len(plan.table.rows) - len(plan.rows) if plan.table else 0,
         'columns_passed_over': dict(plan.columns.passed_over),
     }

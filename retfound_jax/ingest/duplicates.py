@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 from retfound_jax.core.files import csv_text
@@ -61,24 +62,32 @@ class Duplicates:
 def find(images: Sequence[Fingerprint], *, threshold: int = NEAR_THRESHOLD) -> Duplicates:
     """Exact pairs of any patients, and near pairs (Hamming distance at most `threshold` bits) of different patients."""
     ordered = sorted(images)
-    pairs = [*_exact(ordered), *_near(ordered, threshold=threshold)]
+    near = near_pairs([image.phash for image in ordered], threshold=threshold)
+    pairs = [*exact_pairs(ordered), *filter(None, (near_pair(ordered[i], ordered[j], distance=distance) for i, j, distance in near))]
+    return join(pairs, patients={image.patient for image in ordered})
+
+
+def join(pairs: Iterable[Pair], *, patients: Iterable[str] = ()) -> Duplicates:
+    """Groups the patients of the pairs. patients: others, each a group of its own."""
+    pairs = sorted(pairs)
     across = [(pair.patient_a, pair.patient_b) for pair in pairs if pair.patient_a != pair.patient_b]
-    return Duplicates(pairs=tuple(sorted(pairs)), groups=_smallest({image.patient for image in ordered}, across))
+    return Duplicates(pairs=tuple(pairs), groups=_smallest({*patients, *itertools.chain(*across)}, across))
 
 
-def _exact(images: Sequence[Fingerprint]) -> Iterable[Pair]:
+def exact_pairs(ordered: Iterable[Fingerprint]) -> Iterable[Pair]:
+    """Links each copy to the first picture of the same pixels. ordered: by key, and with all copies of those that are in it."""
     first: dict[str, Fingerprint] = {}
-    for image in images:
+    for image in ordered:
         other = first.setdefault(image.pixel_sha256, image)
         if other is not image:
             yield _pair(other, image, kind='exact', distance=0)
 
 
-def _near(images: Sequence[Fingerprint], *, threshold: int) -> Iterable[Pair]:
-    for i, j, distance in near_pairs([image.phash for image in images], threshold=threshold):
-        a, b = images[i], images[j]
-        if a.patient != b.patient and a.pixel_sha256 != b.pixel_sha256:
-            yield _pair(a, b, kind='near', distance=distance)
+def near_pair(a: Fingerprint, b: Fingerprint, *, distance: int) -> Pair | None:
+    """The pair of two pictures that look alike, the smaller key first; None for one patient's, and for exact copies."""
+    if a.patient == b.patient or a.pixel_sha256 == b.pixel_sha256:
+        return None
+    return _pair(*sorted((a, b)), kind='near', distance=distance)
 
 
 def _pair(a: Fingerprint, b: Fingerprint, *, kind: str, distance: int) -> Pair:

@@ -49,6 +49,11 @@ class Plan:
     odd: Mapping[str, int]  # role to cells that were filled and not understood
     files: tuple[str, ...]  # to be read
 
+    @property
+    def classes(self) -> dict[str, tuple[str, ...] | None]:
+        """The labels and their classes, None for a number."""
+        return {label.name: label.classes for label in self.columns.labels}
+
 
 def make_plan(config: IngestConfig) -> Plan:
     """Lists the files, reads the labels and matches them.

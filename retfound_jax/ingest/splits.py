@@ -61,9 +61,18 @@ def given_splits(rows: Iterable[tuple[str, str, str]]) -> dict[str, str]:
 
 def class_balance(labels: Mapping[str, tuple[str, ...] | None], values: Mapping[str, list[float]]) -> dict[str, dict[str, int]]:
     """How often each class occurs: {label: {class: count, 'missing': count}}; for numbers {'known': count, 'missing': count}."""
-    balance = {}
-    for name, classes in labels.items():
-        seen = collections.Counter(value for value in values[name] if not math.isnan(value))
-        counts = {word: seen[float(place)] for place, word in enumerate(classes)} if classes else {'known': seen.total()}
-        balance[name] = counts | {'missing': len(values[name]) - seen.total()}
-    return balance
+    return {name: balance(count_values(values[name], classes=classes), classes=classes) for name, classes in labels.items()}
+
+
+def count_values(values: Iterable[float], *, classes: tuple[str, ...] | None) -> collections.Counter[str]:
+    """Counts by place of the class; all numbers together under '0'; what is missing under ''."""
+    def key(value: float) -> str:
+        return '' if math.isnan(value) else str(int(value)) if classes else '0'
+
+    return collections.Counter(map(key, values))
+
+
+def balance(counted: Mapping[str, int], *, classes: tuple[str, ...] | None) -> dict[str, int]:
+    """What `count_values` counted, by the names of the classes."""
+    counts = {word: counted.get(str(place), 0) for place, word in enumerate(classes)} if classes else {'known': counted.get('0', 0)}
+    return counts | {'missing': counted.get('', 0)}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retfound_jax.core.errors import UserError
-from retfound_jax.core.files import atomic_write, sha256_file, write_json
+from retfound_jax.core.files import sha256_file, write_json
 from retfound_jax.ingest import records
 from retfound_jax.ingest.records import Record
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
 NAME = 'retina'
 _OPTIONS = 'group_size:1'  # one record a group: any record is read without its neighbours
+_ROW_GROUP = 1 << 20  # [rows] of the index that a reader may take at once; what pyarrow does unasked
 _VERSION = '1.0.0'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 
@@ -45,14 +51,33 @@ def write_shards(
     Raises:
       UserError: the disk is full.
     """
-    count = max(1, min(len(sizes), -(-sum(sizes) // shard_bytes)))
-    bounds = [len(sizes) * number // count for number in range(count + 1)]
+    bounds = cuts(len(sizes), sum(sizes), shard_bytes=shard_bytes)
     shards = []
     for number, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        path = folder / f'{NAME}-{split}.array_record-{number:05d}-of-{count:05d}'
-        _write_shard(path, (records.encode(record(place)) for place in range(begin, end)))
-        shards.append(Shard(file=path.name, split=split, count=end - begin, bytes=path.stat().st_size, sha256=sha256_file(path)))
+        path = folder / shard_name(split, number, len(bounds) - 1)
+        shards.append(write_shard(path, split=split, encoded=(records.encode(record(place)) for place in range(begin, end))))
     return shards
+
+
+def cuts(images: int, total: int, *, shard_bytes: int) -> list[int]:
+    """Where the records of a split are cut into shards of about `shard_bytes`: the first of each, and their number. total [bytes]."""
+    count = max(1, min(images, -(-total // shard_bytes)))
+    return [images * number // count for number in range(count + 1)]
+
+
+def shard_name(split: str, number: int, count: int) -> str:
+    """The file name of a shard, as TFDS expects it."""
+    return f'{NAME}-{split}.array_record-{number:05d}-of-{count:05d}'
+
+
+def write_shard(path: Path, *, split: str, encoded: Iterable[bytes]) -> Shard:
+    """Writes one file of records.
+
+    Raises:
+      UserError: the disk is full.
+    """
+    written = _write_records(path, encoded)
+    return Shard(file=path.name, split=split, count=written, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def write_tfds(folder: Path, *, shards: Sequence[Shard], labels: Sequence[str]) -> None:
@@ -73,32 +98,64 @@ def write_tfds(folder: Path, *, shards: Sequence[Shard], labels: Sequence[str]) 
     write_json(folder / 'dataset_info.json', info)
 
 
-def write_index(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
-    """Writes the table of all records without their images. Text columns hold '' and number columns NaN where missing."""
+def index_table(columns: Mapping[str, Sequence[object]]) -> pa.Table:
+    """The columns as Arrow has them: text, whole numbers, and float32 for all else."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    def array(name: str, values: Sequence[object]) -> pa.Array:
+    def array(values: Sequence[object]) -> pa.Array:
         if all(isinstance(value, str) for value in values):
             return pa.array(values, pa.string())
         return pa.array(values, pa.int64() if all(isinstance(value, int) for value in values) else pa.float32())
 
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({name: array(name, values) for name, values in columns.items()}), buffer, compression='zstd')
-    atomic_write(path, buffer.getvalue())
+    return pa.table({name: array(values) for name, values in columns.items()})
 
 
-def _write_shard(path: Path, encoded: Iterator[bytes]) -> None:
+def write_index(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Writes the table of all records without their images. Text columns hold '' and number columns NaN where missing.
+
+    tables: its parts from top to bottom, all of one schema. The bytes do not depend on how it is parted, and memory holds
+    `_ROW_GROUP` rows at most, with the part that is added.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _saying_full(path), contextlib.ExitStack() as stack:
+        writer, waiting = None, None
+        for table in tables:
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema, compression='zstd'))
+            waiting = table if waiting is None else pa.concat_tables([waiting, table])
+            while len(waiting) >= _ROW_GROUP:
+                _write_rows(writer, waiting.slice(0, _ROW_GROUP))
+                waiting = waiting.slice(_ROW_GROUP)
+        if writer and len(waiting):
+            _write_rows(writer, waiting)
+
+
+def _write_rows(writer: pq.ParquetWriter, rows: pa.Table) -> None:
+    # Pages break where pieces of a column end: one piece, or the parts would show in the bytes.
+    writer.write_table(rows.combine_chunks(), row_group_size=_ROW_GROUP)
+
+
+def _write_records(path: Path, encoded: Iterable[bytes]) -> int:
     from array_record.python.array_record_module import ArrayRecordWriter
 
     writer = ArrayRecordWriter(str(path), _OPTIONS)
-    try:
+    written = 0
+    with _saying_full(path):
         for data in encoded:
             writer.write(data)
+            written += 1
         writer.close()
         # The library buffers, and says little when the disk is full: make the kernel say it here.
         with open(path, 'rb') as file:
             os.fsync(file.fileno())
+    return written
+
+
+@contextlib.contextmanager
+def _saying_full(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, RuntimeError, ValueError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or 'No space left' in str(error) or 'RESOURCE_EXHAUSTED' in str(error):

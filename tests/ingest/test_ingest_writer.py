@@ -12,6 +12,7 @@ from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import read_json, write_json
 from retfound_jax.ingest import manifest, records, writer
 from retfound_jax.ingest.records import Record
+from retfound_jax.ingest.tally import Tally, one_a_patient
 
 
 def _record(place: int) -> Record:
@@ -91,21 +92,32 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 def test_the_index_keeps_text_numbers_and_what_is_missing(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    writer.write_index(tmp_path / 'i.parquet', {'key': ['a', ''], 'position': [0, 1], 'age': [61.0, float('nan')]})
+    writer.write_index(tmp_path / 'i.parquet', [writer.index_table({'key': ['a', ''], 'position': [0, 1], 'age': [61.0, float('nan')]})])
     table = pq.read_table(tmp_path / 'i.parquet')
     assert [str(field.type) for field in table.schema] == ['string', 'int64', 'float']
     assert table['key'].to_pylist() == ['a', ''] and np.isnan(table['age'].to_numpy()[1]) and table['age'].null_count == 0
 
 
+def test_the_bytes_of_the_index_do_not_depend_on_how_it_is_parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(writer, '_ROW_GROUP', 4000)
+    whole = writer.index_table({'key': [f'k{n * n % 9973}' for n in range(10_000)], 'x': [n / 7 for n in range(10_000)]})
+    pq.write_table(whole, tmp_path / 'peer', compression='zstd', row_group_size=4000)
+    for name, size in (('one', 10_000), ('many', 37), ('few', 4500)):
+        writer.write_index(tmp_path / name, (whole.slice(begin, size) for begin in range(0, 10_000, size)))
+        assert (tmp_path / name).read_bytes() == (tmp_path / 'peer').read_bytes()
+
+
 def test_the_summary_counts_everyone_and_who_is_missing() -> None:
     people = (('1', 'F', 17.5), ('1', 'F', 17.5), ('2', '', 80.0), ('3', 'M', float('nan')))
     rows = [Record(image=b'', key='', patient=patient, group='', sex=sex, age=age) for patient, sex, age in people]
-    found = manifest.summary(rows)
+    found = Tally.of(rows).summary()
     assert found['sex'] == {'F': 2, 'M': 1, 'missing': 1} and found['site'] == {'missing': 4}
     assert (found['age']['min'], found['age']['max'], found['age']['missing']) == (17.5, 80.0, 1)
     assert found['age']['bands']['0-17'] == 2 and found['age']['bands']['80+'] == 1
     assert sum(found['age']['bands'].values()) == 3
-    assert manifest.summary(manifest.one_a_patient(rows), of_patients=True)['sex'] == {'F': 1, 'M': 1, 'missing': 1}
+    assert Tally.of(one_a_patient(rows)).summary(of_patients=True)['sex'] == {'F': 1, 'M': 1, 'missing': 1}
 
 
 def test_reasons_are_counted_and_rare_ones_summed() -> None:
