@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import re
 import sys
 import threading
@@ -21,14 +20,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from retfound_jax.core import hosts
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.train import checkpoint_files as files
 from retfound_jax.train.config import Keep
 from retfound_jax.train.state import TrainState
-from retfound_jax.train.workdir import CHECKPOINTS, Better, Origin
+from retfound_jax.train.workdir import CHECKPOINTS, Better, Origin, as_one
 
 Tree = Any
-Broadcast = Callable[[str], str]
 _SYSTEM = re.compile(r"os_error_code='(\d+)'")  # as TensorStore reports what the system refused
 _WORDS = {
     errno.ENOSPC: 'the disk is full; free some space',
@@ -45,7 +44,7 @@ class Checkpoints:
     """Saves and restores training state under `WORKDIR/checkpoints`.
 
     Opening looks at what is there: what is not whole is set aside, and told to `say` and in `set_aside`. With several processes all open
-    it together, on a directory that they share; the first looks, and `broadcast` gives all of them what it decided.
+    it together, on a directory that they share; the first looks and decides, and the others wait for that up to `patience` [s].
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Checkpoints:
         better: Better = Better(),  # noqa: B008 (frozen)
         keep: Keep = Keep(),  # noqa: B008 (frozen)
         origin: Origin | None = None,
-        broadcast: Broadcast = str,
+        patience: float = 3600.0,
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
     ) -> None:
         """Raises UserError where no whole checkpoint is left of those there were, UsageError where the newest is of another run."""
@@ -65,7 +64,7 @@ class Checkpoints:
         self._writing: int | None = None
         self._after: threading.Thread | None = None
         self._failure: UserError | None = None
-        found = as_one(self._settle, broadcast=broadcast)
+        found = as_one(self._settle, name='which checkpoint to go on from', timeout=patience)
         self.latest: int | None = found['step']  # the newest whole step, or the one whose save has begun since
         self.set_aside: tuple[str, ...] = tuple(found['said'])
         self._manager = _manager(self._root, better=better, keep=keep, seal=self._seal)
@@ -129,8 +128,9 @@ class Checkpoints:
         """Reads a step onto the shardings of `like` (abstract), whatever it was saved from, and the data position that belongs to it.
 
         Raises:
-          UserError: the checkpoint is damaged or of another model.
+          UserError: the checkpoint is damaged or of another model, or a save that was begun has failed.
         """
+        self.wait()
         wanted = _as_dict(like)
         self._check_origin(step)
         _check_leaves(self.path(step), wanted)
@@ -171,7 +171,7 @@ class Checkpoints:
         except Exception as error:  # a thread's last stop: whatever it is, `check` raises it in the main thread
             self._failure = self._failed(step, error)
             self.latest = before
-        if jax.process_index() == 0:
+        if hosts.is_first():
             files.remove(self._root / files.DELETING)
 
     def _join(self) -> None:
@@ -183,24 +183,6 @@ class Checkpoints:
         older = [other for other in files.steps(self._root) if other != step]
         rest = f'checkpoint {older[-1]} is whole' if older else 'there is no earlier one'
         return UserError(f'checkpoint {step} could not be written to {self._root}: {_reason(error)}; then go on with --resume ({rest})')
-
-
-def as_one(work: Callable[[], Any], *, broadcast: Broadcast) -> Any:
-    """Does something on the first process alone; all return its JSON value or raise its error.
-
-    Args:
-      broadcast: gives all processes the text of the first.
-    """
-    said: dict[str, Any] = {}
-    if jax.process_index() == 0:
-        try:
-            said = {'value': work()}
-        except UserError as error:
-            said = {'usage' if isinstance(error, UsageError) else 'error': str(error)}
-    said = json.loads(broadcast(json.dumps(said)))
-    if 'value' not in said:
-        raise UsageError(said['usage']) if 'usage' in said else UserError(said['error'])
-    return said['value']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,7 +272,7 @@ def _form(leaf: Any) -> str:
 
 def _unreadable(folder: Path) -> str:
     """Why the arrays of a step do not read, or ''; for steps without a list, on one process."""
-    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
+    alone = ocp.options.MultiprocessingOptions(primary_host=hosts.index(), active_processes={hosts.index()})
     try:
         handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:

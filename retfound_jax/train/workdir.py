@@ -7,11 +7,12 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from retfound_jax.core import config as config_lib
+from retfound_jax.core import hosts
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.files import atomic_write, read_json, write_json
 from retfound_jax.train.config import RESUMABLE_CHANGES, TrainConfig
@@ -116,38 +117,60 @@ def difference(given: TrainConfig, found: TrainConfig) -> str:
     return ''
 
 
-def check_shared(
-    workdir: Path,
-    *,
-    first: bool,
-    broadcast: Callable[[str], str],
-    everyone: Callable[[str], Sequence[str]],
-    patience: float = 10.0,
-) -> None:
-    """Refuses a work directory that not every process sees, before anything is computed: no process could put its checkpoint together.
+def as_one(work: Callable[[], Any], *, name: str, timeout: float) -> Any:
+    """Does something on the first process alone; all return its JSON value or raise its error.
 
     Args:
-      broadcast: gives all processes the text of the first.
-      everyone: gives all processes the texts of all, in the order of the processes.
+      name: what is waited for, in words.
+      timeout: [s] the others wait for the first.
+
+    Raises:
+      MissingHosts: the first did not come.
+    """
+    said: dict[str, Any] = {}
+    if hosts.is_first():
+        try:
+            said = {'value': work()}
+        except UserError as error:
+            said = {'usage' if isinstance(error, UsageError) else 'error': str(error)}
+    said = json.loads(hosts.broadcast(json.dumps(said), name=name, timeout=timeout))
+    if 'value' not in said:
+        raise UsageError(said['usage']) if 'usage' in said else UserError(said['error'])
+    return said['value']
+
+
+def check_shared(workdir: Path | str, *, patience: float = 10.0, timeout: float = 600.0) -> None:
+    """Refuses a work directory that not every process sees, before anything is computed: nobody could put a checkpoint together there.
+
+    Args:
       patience: [s] a network's file system may take to show what another machine wrote.
+      timeout: [s] the processes wait for each other.
 
     Raises:
       UserError: a process does not find what the first one wrote; it is named.
+      MissingHosts: a process did not come.
     """
-    token = broadcast(uuid.uuid4().hex if first else '')
-    probe = workdir / f'{_PROBE}{token}'
-    if first:
-        atomic_write(probe, token)
-    broadcast('written')  # nobody looks before the first has written
-    blind = [index for index, seen in enumerate(everyone('yes' if _appears(probe, token, patience) else 'no')) if seen != 'yes']
-    if first:
+    if hosts.count() == 1:
+        return
+    workdir = Path(workdir)
+    token = as_one(lambda: _leave(workdir), name='a file in the work directory', timeout=timeout)
+    probe = workdir / (_PROBE + token)
+    seen = hosts.everyone('a look at the work directory', 'yes' if _appears(probe, token, patience) else 'no', timeout=patience + timeout)
+    if hosts.is_first():
         probe.unlink(missing_ok=True)
+    blind = tuple(rank for rank, answer in enumerate(seen) if answer != 'yes')
     if blind:
-        who = f'process {blind[0]} does' if len(blind) == 1 else f'processes {", ".join(map(str, blind))} do'
+        verb = 'do' if len(blind) > 1 else 'does'
         raise UserError(
-            f'--workdir {workdir} is not the same place for all: {who} not find there what process 0 wrote; '
+            f'--workdir {workdir} is not one place for all: {hosts.names(blind)} {verb} not find there what process 0 wrote; '
             'give a directory on a file system that all hosts share, or an object store'
         )
+
+
+def _leave(workdir: Path) -> str:
+    token = uuid.uuid4().hex
+    atomic_write(workdir / (_PROBE + token), token)
+    return token
 
 
 def _appears(path: Path, content: str, patience: float) -> bool:
