@@ -73,6 +73,15 @@ class Ledger:
         self._saves[step] = self._worked()
         self.write()
 
+    def begin_again(self) -> None:
+        """The run goes back to an earlier step in this very process: a new account begins, as if it had been started again."""
+        self.enter('restore')
+        self.write()
+        self._began_wall = self._wall()
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self._step = self._from = None
+        self._saves = {}
+
     def write(self) -> None:
         """Appends a snapshot."""
         self._written = self._clock()

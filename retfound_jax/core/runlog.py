@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,11 @@ class RunLog:
             if self._writer is not None:
                 self._writer.add_scalar(name, number, global_step=step, walltime=now)
         self._file.flush()
+
+    def sync(self) -> None:
+        """Returns once what was written is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flushes and closes both files."""

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 
-from retfound_jax.core import compile_cache, environment, progress
-from retfound_jax.core.errors import UserError
-from retfound_jax.core.runlog import RunLog, truncate_metrics
-from retfound_jax.data.loader import Loader, eval_batches
+from retfound_jax.core import compile_cache, environment, hosts
+from retfound_jax.core.errors import Preempted, UserError
+from retfound_jax.core.watchdog import Watchdog
+from retfound_jax.data.loader import Loader
 from retfound_jax.data.sources import Source, open_source
 from retfound_jax.optim import learning_rate
 from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, is_run, load_run, prepare_workdir
 from retfound_jax.train.config import TrainConfig, align, resolve
+from retfound_jax.train.journal import Journal, ready
 from retfound_jax.train.program import make_program
 from retfound_jax.train.state import TrainState
-from retfound_jax.train.step import make_predict
+from retfound_jax.train.validate import Validator, finite
+from retfound_jax.train.workdir import Origin, as_one, check_shared
 
 Tree = Any
 ReadWeights = Callable[..., Mapping[str, Any]]  # (source, *, image_size) -> parameters by dotted name
-_Pending = tuple[int, dict[str, jax.Array], np.ndarray]  # step, its metrics still on the device, rows of its batch
+_LEAVING = 60.0  # [s] that tidying up may take where another process may be gone
+_PATIENCE = 600.0  # [s] that processes wait for the first one where the watchdog is off
+# What processes tell each other with every step; the largest wins.
+_GO, _LEAVE, _TOO_MANY = 0, 1, 2
+_FLAGS = ('bad', 'halted', 'skipped')  # of a step's metrics: what was made of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,16 @@ class Outcome:
     programs: compile_cache.Counts  # compiled, and loaded from the cache, in this call
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pending:
+    """A step that was dispatched and whose numbers are still on the devices."""
+
+    step: int
+    metrics: dict[str, jax.Array]
+    told: jax.Array  # what the processes agreed on at this step
+    index: np.ndarray  # rows of its batch, of this process
+
+
 def train(
     config: TrainConfig,
     *,
@@ -49,30 +64,87 @@ def train(
     overwrite: bool = False,
     validation: Validation | None = None,
     read_weights: ReadWeights | None = None,
+    notice: Callable[[], str] = str,
+    began: float | None = None,
 ) -> Outcome:
     """Trains to `config.steps`, or goes on to it from the latest checkpoint.
 
+    With several processes (`core.hosts.start`) all of them call this alike.
+
     Args:
       read_weights: what reads `config.init_from` where that is no run directory of ours.
+      notice: asked at every step; words such as 'SIGTERM' end the run after that step, with a checkpoint.
+      began: when the process began, by the monotonic clock, where this run is what it was started for.
 
     Raises:
       UserError: the data, the directory or a checkpoint cannot be used, or the loss became non-finite.
+      Preempted: a notice came, or another process is gone; to be started again.
     """
     workdir, config = Path(workdir), align(config)
-    source = open_source(config.data)
-    config = resolve(config, source=source)
-    better = validation.better if validation else Better()
-    prepare_workdir(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
-    environment.write(workdir, devices=f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)')
-    with Checkpoints(workdir, better=better) as checkpoints:
-        trainer = _Trainer(
-            config, source=source, workdir=workdir, checkpoints=checkpoints, validation=validation, read_weights=read_weights
-        )
-        return trainer.run()
+    with _watched(workdir) as dog, contextlib.ExitStack() as stack:
+        with dog.watch('start', limit=config.watchdog.start):
+            source = open_source(config.data)
+            config = resolve(config, source=source)
+            better = validation.better if validation else Better()
+            _prepare(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
+            journal = stack.enter_context(_journal(config, workdir, began=began))
+            checkpoints = stack.enter_context(
+                Checkpoints(workdir, better=better, keep=config.keep, origin=Origin(config=config, data=source.fingerprint))
+            )
+            trainer = _Trainer(config, source=source, workdir=workdir, checkpoints=checkpoints, journal=journal, validation=validation)
+            trainer.notice, trainer.dog = notice, dog
+            stack.callback(trainer.close)
+            state = trainer.start(read_weights)
+        with dog.watch('train', limit=config.watchdog.step), _naming_lost_peers(config):
+            return trainer.run(state)
+
+
+@contextlib.contextmanager
+def _watched(workdir: Path) -> Iterator[Watchdog]:
+    """A watchdog; where another process may be gone, it watches the way out as well, which may wait for that process for ever."""
+    dog = Watchdog(workdir, index=hosts.index())
+    try:
+        yield dog
+    except BaseException:
+        if hosts.count() == 1:
+            dog.close()
+        raise
+    else:
+        dog.close()
+
+
+@contextlib.contextmanager
+def _naming_lost_peers(config: TrainConfig) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if not hosts.lost_peer(error):
+            raise
+        reason = str(error).strip().splitlines()[0][:200]
+        raise Preempted(f'{config.name} lost another process of the run ({reason}); start all processes again with --resume') from error
+
+
+def _prepare(config: TrainConfig, *, workdir: Path, resume: bool, overwrite: bool, better: Better) -> None:
+    """The run directory, made or checked by the first process, and seen by all."""
+
+    def make() -> None:
+        prepare_workdir(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
+        environment.write(workdir, devices=f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)')
+
+    as_one(make, name='the run directory', timeout=config.watchdog.start or _PATIENCE)
+    check_shared(workdir)
+
+
+def _journal(config: TrainConfig, workdir: Path, *, began: float | None) -> Journal:
+    size = config.data.batch_size
+    return Journal(workdir, name=config.name, images=size, steps=config.steps, writes=hosts.is_first(), began=began)
 
 
 class _Trainer:
     """Holds what the loop needs between steps; built for one call of `train`."""
+
+    notice: Callable[[], str]
+    dog: Watchdog
 
     def __init__(
         self,
@@ -81,148 +153,157 @@ class _Trainer:
         source: Source,
         workdir: Path,
         checkpoints: Checkpoints,
+        journal: Journal,
         validation: Validation | None,
-        read_weights: ReadWeights | None,
     ) -> None:
-        self._config, self._source, self._workdir, self._read_weights = config, source, workdir, read_weights
-        self._checkpoints, self._validation = checkpoints, validation
+        self._config, self._source, self._workdir = config, source, workdir
+        self._checkpoints, self._journal = checkpoints, journal
         self._programs = compile_cache.counts()
         self._program = make_program(config)
         for size in config.data.sizes[:-1]:  # a size that the model cannot take is told now, not when its step comes
             self._program.step.lower(self._program.abstract_state(), self._program.abstract_batch(size))
-        self._predict = make_predict(config, spec=self._program.spec, mesh=self._program.mesh)
-        self._loader = Loader(
-            config.data, source, seed=config.seed, process_index=jax.process_index(), process_count=jax.process_count()
-        )
+        self._validator = Validator(self._program, validation=validation)
+        self._loader = Loader(config.data, source, seed=config.seed, places=self._program.rows())
+        self._rate = learning_rate(config.optim, steps=config.steps, batch_size=config.data.batch_size)
+        self._metrics: dict[str, float] = {}
 
-    def run(self) -> Outcome:
-        try:
-            state = self._start()
-            first = int(state.step)
-            truncate_metrics(self._workdir, after_step=first)
-            with RunLog(self._workdir) as log:
-                return self._steps(state, first, log)
-        finally:
-            self._loader.close()
-
-    def _start(self) -> TrainState:
+    def start(self, read_weights: ReadWeights | None) -> TrainState:
         """The latest checkpoint's state and data position, or fresh ones."""
+        self._journal.time.enter('restore')
         latest = self._checkpoints.latest
         if latest is None:
-            return self._program.init_state(self._pretrain if self._config.init_from else None)
-        state, data = self._checkpoints.restore(latest, like=self._program.abstract_state())
+            return self._program.init_state(self._pretrain(read_weights) if self._config.init_from else None)
+        return self._restored(latest)
+
+    def _restored(self, step: int) -> TrainState:
+        state, data = self._checkpoints.restore(step, like=self._program.abstract_state())
         self._loader.restore(data)
         return state
 
-    def _pretrain(self, params: Tree) -> Tree:
-        return self._config.task.load_pretrained(params, self._pretrained())
-
-    def _pretrained(self) -> Mapping[str, Any]:
-        """The parameters to start from: those of a run of ours, or of somebody else's weights at the size of the input."""
+    def _pretrain(self, read_weights: ReadWeights | None) -> Callable[[Tree], Tree]:
+        """What puts the parameters to start from in: those of a run of ours, or of somebody else's weights at the size of the input."""
         config = self._config
-        if self._read_weights is None or is_run(config.init_from):
-            return load_run(config.init_from, which='latest', mesh=config.mesh).params
-        return self._read_weights(config.init_from, image_size=config.task.image_size)
+        if read_weights is None or is_run(config.init_from):
+            found = load_run(config.init_from, which='latest', mesh=config.mesh).params
+        else:
+            found = read_weights(config.init_from, image_size=config.task.image_size)
+        return lambda params: config.task.load_pretrained(params, found)
 
-    def _steps(self, state: TrainState, first: int, log: RunLog) -> Outcome:
-        config, rate = self._config, learning_rate(self._config.optim, steps=self._config.steps, batch_size=self._config.data.batch_size)
-        metrics: dict[str, float] = {}
-        pending: _Pending | None = None
-        clock = _Clock(config.data.batch_size)
-        unit = config.data.batch_size
-        with progress.bar(config.steps * unit, desc=config.name, initial=first * unit) as bar:
-            for step in range(first + 1, config.steps + 1):
-                batch = next(self._loader)
-                if step > 1 and config.data.size_at(step - 1) != config.data.size_at(step - 2):
-                    clock.pause()  # the step is compiled anew
-                state, now = self._program.step(state, self._program.put(batch))
-                if pending is not None:  # the numbers of the step before, read while this one runs
-                    self._read(pending, state, log, bar, rate)
-                pending = (step, now, batch['index'])
-                clock.tick()
-                bar.update(unit)
-                last = step == config.steps
-                if last or step % config.checkpoint_every == 0 or self._evaluates(step):
-                    self._read(pending, state, log, bar, rate)
-                    pending = None
-                    metrics = self._validate(state, log) if (last and config.eval_every >= 0) or self._evaluates(step) else metrics
-                    self._save(state, metrics if self._evaluates(step) or last else None)
-                    clock.pause()
+    def run(self, state: TrainState) -> Outcome:
+        """Trains to the last step."""
+        state = self._steps(state)
+        self._journal.time.enter('save')
         self._checkpoints.wait()
         programs = compile_cache.counts().since(self._programs)
-        return Outcome(config=config, step=int(state.step), metrics=metrics, images_per_second=clock.rate(), programs=programs)
+        speed = self._journal.images_per_second
+        return Outcome(config=self._config, step=int(state.step), metrics=self._metrics, images_per_second=speed, programs=programs)
+
+    def close(self) -> None:
+        """Stops the loader's threads and workers."""
+        self._loader.close()
+
+    def _steps(self, state: TrainState) -> TrainState:
+        config, first = self._config, int(state.step)
+        self._journal.go_on(first)
+        pending: _Pending | None = None
+        steady = False
+        for step in range(first + 1, config.steps + 1):
+            batch = self._next_batch(pending)
+            compiles = step == first + 1 or config.data.size_at(step - 1) != config.data.size_at(step - 2)
+            state, now = self._dispatch(state, batch, compiles=compiles)
+            told = hosts.agree(self._wish())
+            leave = self._read(pending, state) if pending is not None else _GO  # the step before, read while this one runs
+            pending = _Pending(step=step, metrics=now, told=told, index=batch['index'])
+            self._journal.stepped(step, steady=steady and not compiles)
+            self.dog.beat(step)
+            steady = True
+            if leave or self._saves(step):
+                self._read(pending, state)
+                pending, steady = None, False
+                self._save(state, self._validate(state) if self._evaluates(step) else None)
+            if leave:
+                self._leave(step, leave)
+        return state
+
+    def _next_batch(self, pending: _Pending | None) -> dict[str, np.ndarray]:
+        """The next batch; waiting for it is lost time only where the devices have nothing to do meanwhile."""
+        self._journal.time.enter('data')
+        batch = next(self._loader)
+        idle = pending is None or ready(pending.metrics)
+        self._journal.time.enter('step', was=None if idle else 'step')
+        return batch
+
+    def _dispatch(self, state: TrainState, batch: Mapping[str, np.ndarray], *, compiles: bool) -> tuple[TrainState, dict[str, jax.Array]]:
+        self._checkpoints.check()
+        if not compiles:
+            return self._program.step(state, self._program.put(batch))
+        self._journal.time.enter('compile')
+        with self.dog.watch('compile', limit=self._config.watchdog.start):
+            done = self._program.step(state, self._program.put(batch))
+        self._journal.time.enter('step')
+        return done
 
     def _evaluates(self, step: int) -> bool:
-        return self._config.eval_every > 0 and step % self._config.eval_every == 0
+        every = self._config.eval_every
+        return (every > 0 and step % every == 0) or (every >= 0 and step == self._config.steps)
+
+    def _saves(self, step: int) -> bool:
+        return step == self._config.steps or step % self._config.checkpoint_every == 0 or self._evaluates(step)
+
+    def _wish(self) -> int:
+        """What this process would have all of them do."""
+        if self._loader.too_many():
+            return _TOO_MANY
+        return _LEAVE if self.notice() else _GO
+
+    def _leave(self, step: int, why: int) -> None:
+        """Ends the run after a step whose checkpoint is being written."""
+        self._journal.time.enter('save')
+        self._checkpoints.wait()
+        if why == _TOO_MANY:
+            told = self._loader.too_many() or 'another process of the run cannot read too many of its records; its log says which'
+            raise UserError(f'step {step} of {self._config.name}: {told}; checkpoint {step} is saved')
+        heard = self.notice() or 'another process was told to stop'
+        raise Preempted(f'{self._config.name} stopped after step {step} ({heard}) and saved it; run the same command with --resume')
 
     def _save(self, state: TrainState, metrics: Mapping[str, float] | None) -> None:
         # A metric that could not be measured (a class absent from the split) leaves the checkpoint without a rank.
+        self._journal.time.enter('save')
         ranked = metrics if metrics and self._checkpoints.better.metric in metrics else None
+        self._journal.saved(int(state.step))
         self._checkpoints.save(state, data=self._loader.state(), metrics=ranked)
+        self._journal.time.enter('step')
 
-    def _read(self, pending: _Pending, state: TrainState, log: RunLog, bar: progress.Bar, rate: optax.Schedule) -> None:
-        """Reads a step's numbers; stops the run at the first loss or gradient that is not finite."""
-        step, arrays, index = pending
-        values = {name: float(value) for name, value in jax.device_get(arrays).items()}
+    def _read(self, pending: _Pending, state: TrainState) -> int:
+        """Reads a step's numbers and what the processes agreed on; stops the run at the first loss or gradient that is not finite."""
+        step = pending.step
+        values = {name: float(value) for name, value in jax.device_get(pending.metrics).items()}
         if not all(math.isfinite(values[name]) for name in ('loss', 'grad_norm')):
-            self._stop(step, values, state, index)
+            self._stop(pending, values, state)
         if step % self._config.log_every == 0 or step in (1, self._config.steps):
-            log.write(step, **values, learning_rate=float(rate(step - 1)))
-        bar.note(f'loss {values["loss"]:.4f}')
+            measured = {name: value for name, value in values.items() if name not in _FLAGS}
+            self._journal.numbers(step, **measured, learning_rate=float(self._rate(step - 1)))
+        self._journal.note(f'loss {values["loss"]:.4f}')
+        return int(pending.told)
 
-    def _stop(self, step: int, values: dict[str, float], state: TrainState, index: np.ndarray) -> None:
+    def _stop(self, pending: _Pending, values: dict[str, float], state: TrainState) -> None:
         # The step left the state as it was before it, whatever was dispatched since; its data position is that step's own batch.
+        step = pending.step
         sound = dataclasses.replace(state, halted=jax.device_put(np.zeros((), bool), self._program.shardings.halted))
         data = {**self._loader.state(), 'step': step - 1}
         self._checkpoints.save(sound, data=data, metrics=None)
         self._checkpoints.wait()
-        keys = ', '.join(str(self._source.table['key'][row]) for row in index)
+        keys = ', '.join(str(self._source.table['key'][row]) for row in pending.index)
         raise UserError(
             f'step {step} of {self._config.name} gave a loss of {values["loss"]} (gradient norm {values["grad_norm"]}): the run stopped; '
             f'checkpoint {step - 1} is from before it; lower the learning rate or look at the images of its batch: {keys}'
         )
 
-    def _validate(self, state: TrainState, log: RunLog) -> dict[str, float]:
-        """Loss and the injected metrics on the validation split; empty where it has no image."""
-        data = dataclasses.replace(self._config.data, split=self._config.eval_split)
-        source = open_source(data)
-        if len(source) == 0:
-            return {}
-        losses, labels, scores = [], [], []
-        params = state.ema if self._config.optim.ema else state.params
-        for batch in eval_batches(data, source):
-            rows = {name: batch[name] for name in ('image', 'labels', 'mask') if name in batch}
-            if not self._config.task.labels:
-                rows.pop('labels', None)
-            out = jax.device_get(self._predict(params, rows))
-            mask = batch['mask']
-            losses.append((float(out['loss']), int(mask.sum())))
-            scores.append(out['score'][mask])
-            if self._config.task.labels:
-                labels.append(batch['labels'][mask])
-        count = sum(n for _, n in losses)
-        found = {'loss': sum(loss * n for loss, n in losses) / count}
-        if labels and self._validation is not None:
-            found.update(self._validation.measure(self._config.task.kind, np.concatenate(labels), np.concatenate(scores)))
-        log.write(int(state.step), **{f'{self._config.eval_split}/{name}': value for name, value in found.items()})
-        return {name: float(value) for name, value in found.items() if math.isfinite(value)}
-
-
-class _Clock:
-    """Images a second over steady steps: steps that are compiled and pauses for checkpoints are left out."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._unit, self._steps, self._spent, self._last = batch_size, 0, 0.0, None
-
-    def tick(self) -> None:
-        now = time.monotonic()
-        if self._last is not None:
-            self._spent += now - self._last
-            self._steps += 1
-        self._last = now
-
-    def pause(self) -> None:
-        self._last = None
-
-    def rate(self) -> float:
-        return self._steps * self._unit / self._spent if self._spent else 0.0
+    def _validate(self, state: TrainState) -> dict[str, float]:
+        """Loss and metrics on the validation split, written down; what is not finite is left out."""
+        self._journal.time.enter('validate')
+        with self.dog.watch('validate', limit=self._config.watchdog.start):
+            found = self._validator.measure(state)
+        self._journal.numbers(int(state.step), **{f'{self._config.eval_split}/{name}': value for name, value in found.items()})
+        self._metrics = finite(found)
+        return self._metrics
