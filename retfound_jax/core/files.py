@@ -13,15 +13,45 @@ from typing import Any
 
 from retfound_jax.core.errors import UserError
 
+_ELSEWHERE = 'change that, or give another directory'
+_WORDS = {
+    errno.ENOSPC: ('the disk is full', 'free some space and run again'),
+    errno.EDQUOT: ('the quota of the disk is used up', 'free some space and run again'),
+    errno.EFBIG: ('a file would be larger than the system allows', 'raise the limit (ulimit -f) and run again'),
+    errno.EACCES: ('there is no permission to write', _ELSEWHERE),
+    errno.EPERM: ('there is no permission to write', _ELSEWHERE),
+    errno.EROFS: ('the disk can only be read', _ELSEWHERE),
+    errno.EISDIR: ('a directory stands in the place of a file', _ELSEWHERE),
+    errno.ENOTDIR: ('a file stands in the place of a directory', _ELSEWHERE),
+    errno.EEXIST: ('a file stands in the place of a directory', _ELSEWHERE),
+    errno.ENOENT: ('a directory is gone', 'leave it in place and run again'),
+}
+
+
+def unwritable(path: Path | str, error: OSError) -> UserError:
+    """What is said of a file that could not be written."""
+    path = Path(path)
+    what, advice = _WORDS.get(error.errno or 0, (error.strerror or str(error), 'see to the disk and run again'))
+    return UserError(f'{what}: {path.name} could not be written in {path.parent}; {advice}')
+
 
 def atomic_write(path: Path | str, data: bytes | str) -> None:
     """Writes beside the target, syncs, then renames: a reader sees the old file or the new one, never half of either.
 
     Raises:
-      UserError: the disk is full; the target is untouched.
+      UserError: the disk is full, or there is no writing there; the target is untouched.
     """
     path = Path(path)
     raw = data.encode('utf-8') if isinstance(data, str) else data
+    try:
+        _write_beside(path, raw)
+    except OSError as error:
+        if error.errno not in _WORDS:
+            raise
+        raise unwritable(path, error) from error
+
+
+def _write_beside(path: Path, raw: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
@@ -31,11 +61,8 @@ def atomic_write(path: Path | str, data: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException as error:  # an interruption too leaves no litter
+    except BaseException:  # an interruption too leaves no litter
         Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f'the disk is full: {path.name} could not be written in {path.parent}; free some space and run again'
-            raise UserError(text) from error
         raise
 
 

@@ -2,64 +2,154 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from retfound_jax.core.errors import UserError
+from retfound_jax.core.files import atomic_write, unwritable
 
 METRICS = 'metrics.jsonl'
+_EVERY = 30.0  # [s] between flushes of what TensorBoard reads
 
 
 class RunLog:
-    """Appends scalars to `WORKDIR/metrics.jsonl` and to TensorBoard event files under `WORKDIR/tensorboard`."""
+    """Appends scalars to `WORKDIR/metrics.jsonl` and to a TensorBoard event file under `WORKDIR/tensorboard`.
+
+    `wall_time` is what the clock of the machine said: it may go back, and nothing is computed from it.
+    """
 
     def __init__(self, workdir: Path | str, *, tensorboard: bool = True) -> None:
-        self._path = Path(workdir) / METRICS
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._path, 'a', encoding='utf-8')
-        self._writer = None
-        if tensorboard:
-            from tensorboardX import SummaryWriter
+        """Opens the files; a line that a crash cut is removed, lest the next one be joined to it.
 
-            self._writer = SummaryWriter(logdir=str(self._path.parent / 'tensorboard'))
+        Raises:
+          UserError: they cannot be written.
+        """
+        self._path = Path(workdir) / METRICS
+        self._events: Any = None
+        self._flushed = time.monotonic()
+        with self._writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._path, 'a+b')
+        try:
+            with self._writing(self._path):
+                _cut_half_line(self._file)
+            if tensorboard:
+                folder = self._path.parent / 'tensorboard'
+                with self._writing(folder):
+                    self._events = _open_events(folder)
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        """Closes; where another error is on its way, that one is told."""
+        try:
+            self.close()
+        except UserError:
+            if error is None:
+                raise
 
     def write(self, step: int, **scalars: float) -> None:
-        """Writes named scalars of a step; a value that is not finite is written as null (JSON has no NaN)."""
+        """Writes named scalars of a step; a value that is not finite is written as null (JSON has no NaN).
+
+        Raises:
+          UserError: the disk is full, or the file cannot be written any more.
+        """
         now = time.time()
-        for name, value in scalars.items():
-            number = float(value)
-            row = {'step': int(step), 'wall_time': round(now, 3), 'name': name, 'value': number if math.isfinite(number) else None}
-            self._file.write(json.dumps(row) + '\n')
-            if self._writer is not None:
-                self._writer.add_scalar(name, number, global_step=step, walltime=now)
-        self._file.flush()
+        numbers = {name: float(value) for name, value in scalars.items()}
+        rows = [
+            {'step': int(step), 'wall_time': round(now, 3), 'name': name, 'value': number if math.isfinite(number) else None}
+            for name, number in numbers.items()
+        ]
+        with self._writing(self._path):
+            self._file.write(''.join(json.dumps(row) + '\n' for row in rows).encode())
+            self._file.flush()
+        if self._events is not None:
+            with self._writing(self._path.parent / 'tensorboard'):
+                for name, number in numbers.items():
+                    self._events.write_event(_event(name, number, step=int(step), wall_time=now))
+                if time.monotonic() - self._flushed > _EVERY:
+                    self._events.flush()
+                    self._flushed = time.monotonic()
 
     def sync(self) -> None:
-        """Returns once what was written is on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Returns once all lines are on the disk: called before a checkpoint is committed, so that no step of it is missing in the log.
+
+        Raises:
+          UserError: they cannot be, or somebody removed the file.
+        """
+        with self._writing(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno())):
+                raise UserError(f'{self._path} was replaced while the run was going on; leave it in place, and go on with --resume')
+            if self._events is not None:
+                self._events.flush()
 
     def close(self) -> None:
-        """Flushes and closes both files."""
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        """Flushes and closes both files; a second time does nothing.
+
+        Raises:
+          UserError: what was left could not be written.
+        """
+        events, self._events = self._events, None
+        try:
+            if events is not None:
+                with self._writing(self._path.parent / 'tensorboard'):
+                    events.close()
+        finally:
+            with self._writing(self._path):
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+
+def _cut_half_line(file: Any) -> None:
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - (1 << 16))
+        file.seek(start)
+        found = file.read(end - start).rfind(b'\n')
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end != size:
+        file.truncate(end)
+
+
+def _open_events(folder: Path) -> Any:
+    """The writer of one event file. tensorboardX's usual one writes in a thread, and waits for ever where that has failed."""
+    from tensorboardX.event_file_writer import EventsWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return EventsWriter(str(folder / 'events'), filename_suffix=f'.{os.getpid()}')
+
+
+def _event(name: str, value: float, *, step: int, wall_time: float) -> Any:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.summary import scalar
+
+    return Event(summary=scalar(name, value), step=step, wall_time=wall_time)
 
 
 def truncate_metrics(workdir: Path | str, *, after_step: int) -> None:
     """Drops lines of steps later than `after_step`: a resumed run measures those again and each step stays written once."""
-    from retfound_jax.core.files import atomic_write
-
     path = Path(workdir) / METRICS
     if path.exists():
         kept = [row for row in read_metrics(workdir) if row['step'] <= after_step]
