@@ -11,9 +11,19 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from jax._src import distributed  # no public way leads to the client, the index or the count without starting a backend
+from jax._src import distributed, xla_bridge  # the public questions start a backend, and there is none for the client
+
+from retfound_jax.core.errors import Preempted
 
 T = TypeVar('T')
+
+
+class MissingHosts(Preempted):
+    """Some processes did not come; `ranks` are their numbers. The others end, so that all are started again."""
+
+    def __init__(self, sentence: str, *, ranks: tuple[int, ...]) -> None:
+        super().__init__(sentence)
+        self.ranks = ranks
 
 
 class NoAnswer(Exception):
@@ -25,18 +35,23 @@ class Late(Exception):
 
 
 def index() -> int:
-    """This process' number; 0 where there is only one."""
-    return distributed.global_state.process_id if running() else 0
+    """This process' number, also after it has left the others; 0 where there is only one."""
+    return distributed.global_state.process_id
 
 
 def count() -> int:
-    """How many processes the run has."""
-    return distributed.global_state.num_processes if running() else 1
+    """How many processes the run has, also after this one has left."""
+    return distributed.global_state.num_processes
 
 
 def running() -> bool:
     """Whether this process has joined others."""
     return distributed.global_state.client is not None
+
+
+def devices_are_known() -> bool:
+    """Whether JAX has looked for devices already, after which no process can join others."""
+    return xla_bridge.backends_are_initialized()
 
 
 def put(key: str, value: str, *, timeout: float) -> None:

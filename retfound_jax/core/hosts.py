@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
 import socket
 import threading
 import time
@@ -16,24 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from retfound_jax.core import host_store
-from retfound_jax.core.errors import Preempted, UserError
+from retfound_jax.core import heartbeat, host_store, roll_call
+from retfound_jax.core.errors import RESTART, Preempted, UserError
+from retfound_jax.core.heartbeat import names as names
+from retfound_jax.core.host_store import MissingHosts as MissingHosts
 from retfound_jax.core.launchers import Start as Start
 from retfound_jax.core.launchers import find as find
 
-HEARTBEAT = 300  # [s] after which JAX aborts the processes of a run with a silent one: later than our own watch, which says who it is
+HEARTBEAT = 300  # [s] after which JAX aborts all processes where one is silent: later than core/heartbeat.py, which says who it is
 SHUTDOWN = 30  # [s] a leaving process waits for the others
 ANSWER = 10.0  # [s] for one question to the table of process 0
 _ROOT = 'retfound'
+_LEAST = 30.0  # [s] that JAX has for joining processes that are known to be there
+_heart: heartbeat.Heart | None = None
 _calls: collections.Counter[str] = collections.Counter()  # how often each name was used; the same everywhere, as all call in one order
-
-
-class MissingHosts(Preempted):
-    """Some processes did not come; `ranks` are their numbers. The others end so that all are started again."""
-
-    def __init__(self, sentence: str, *, ranks: tuple[int, ...]) -> None:
-        super().__init__(sentence)
-        self.ranks = ranks
 
 
 def index() -> int:
@@ -51,16 +48,32 @@ def is_first() -> bool:
     return index() == 0
 
 
-def start(found: Start | None, *, timeout: float) -> None:
+def start(found: Start | None, *, timeout: float, silence: float = heartbeat.SILENCE) -> None:
     """Joins the other processes of the run; nothing to do where `found` is None. To be called before JAX looks for devices.
+
+    From here to `stop` the process tells the others that it lives. Where one says nothing for `silence` [s], the others end with
+    RESTART and its name, whatever they are stuck in; 0 is never.
 
     Raises:
       MissingHosts: some process did not come within `timeout` [s].
-      UserError: the port is in use, or the coordinator cannot be reached.
+      UserError: the port is in use, the processes do not fit together, or JAX has already looked for devices.
     """
+    global _heart
     if found is None or found.count == 1:
         return
-    # Ours are signals and platform notices (core/notice.py); JAX's service takes SIGTERM for itself and cannot be left half on.
+    if host_store.devices_are_known():
+        raise UserError('JAX looked for devices before this process joined the others: join first, then ask for devices')
+    begin, me = time.monotonic(), f'{socket.gethostname()}, pid {os.getpid()}'
+    roll_call.call(
+        roll_call.Roll(coordinator=found.coordinator, index=found.index, count=found.count, me=me), timeout=timeout
+    )
+    _join(found, timeout=max(timeout - (time.monotonic() - begin), _LEAST))
+    heartbeat.introduce(found.index, me, timeout=ANSWER)
+    _heart = heartbeat.Heart(index=found.index, count=found.count, silence=silence)
+
+
+def _join(found: Start, *, timeout: float) -> None:
+    # Ours are signals and platform notices (core/notice.py); JAX's service takes SIGTERM for itself.
     jax.config.update('jax_enable_preemption_service', False)
     try:
         jax.distributed.initialize(
@@ -68,30 +81,46 @@ def start(found: Start | None, *, timeout: float) -> None:
             found.count,
             found.index,
             cluster_detection_method='deactivate',  # what there was to find is found; one process may own all devices of its host
-            initialization_timeout=max(int(timeout), 1),
+            initialization_timeout=int(timeout),
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=SHUTDOWN,
+            coordinator_bind_address=roll_call.bind_address(found.coordinator),
         )
     except RuntimeError as error:
-        raise _not_started(found, error) from error
-    host_store.put(f'{_ROOT}/name/{found.index:05d}', socket.gethostname(), timeout=ANSWER)
-
-
-def _not_started(found: Start, error: RuntimeError) -> UserError:
-    text = str(error)
-    if 'before' in text and 'backend' in text:
-        return UserError('JAX looked for devices before this process joined the others: hosts.start must come first')
-    if 'RPC server' in text:
-        return UserError(f'port {found.coordinator.rsplit(":", 1)[-1]} of this host is in use: choose another port for --coordinator')
-    return UserError(f'process {found.index} could not join the run at {found.coordinator} ({text.splitlines()[0]})')
+        raise UserError(f'process {found.index} could not join the run at {found.coordinator} ({str(error).splitlines()[0]})') from error
 
 
 def stop() -> None:
     """Leaves the other processes, waiting for them no longer than SHUTDOWN [s]; nothing to do where there are none."""
+    global _heart
+    if _heart is not None:
+        _heart.close()
+        _heart = None
     if host_store.running():
         thread = threading.Thread(target=jax.distributed.shutdown, name='leave the other hosts', daemon=True)
         thread.start()
         thread.join(SHUTDOWN + 5)
+
+
+def note(doing: str, step: int = -1) -> None:
+    """What this process is at, such as `restore`, for the others to know; costs nothing, as it is told with the next heartbeat."""
+    if _heart is not None:
+        _heart.doing, _heart.step = doing, step
+
+
+def behind() -> str:
+    """Which process is silent, or has done fewer steps than the others, in words; '' where that is none. Takes some seconds."""
+    return _heart.behind() if _heart is not None else ''
+
+
+def farewell(sentence: str, *, code: int = RESTART) -> None:
+    """Tells the others that this process ends, why and with which code: they end with the same, a few seconds later at most.
+
+    To be called before a process of many ends for any reason but having finished. Process 0 waits here, some seconds at most, for the
+    others to end: JAX aborts them the moment it goes.
+    """
+    if _heart is not None:
+        _heart.farewell(sentence, code=code)
 
 
 def barrier(name: str, *, timeout: float) -> None:
@@ -159,6 +188,21 @@ def lost_peer(error: BaseException) -> bool:
     return count() > 1 and isinstance(error, (RuntimeError, ValueError)) and any(word in text for word in words)
 
 
+def loss(error: BaseException) -> UserError:
+    """What to raise instead of an error that `lost_peer` knows: who is gone, and why where it has left word. Takes some seconds.
+
+    A process that ended for good (code other than RESTART) ends this one for good as well.
+    """
+    try:
+        ended = _heart.ended() if _heart is not None else None
+    except host_store.NoAnswer:
+        ended = None
+    if ended is not None and ended[1] != RESTART:
+        return UserError(ended[0])
+    who = ended[0] if ended is not None else behind() or 'another process is gone'
+    return Preempted(f'{who} ({str(error).splitlines()[0][:200]}); this one ends, to be started again')
+
+
 def _place(kind: str, name: str) -> str:
     place = f'{kind}/{name.replace("/", "_")}'
     _calls[place] += 1
@@ -187,14 +231,4 @@ def _absent(place: str) -> tuple[int, ...]:
 
 
 def _missing(ranks: tuple[int, ...], name: str, timeout: float) -> MissingHosts:
-    return MissingHosts(f'{names(ranks)} did not come to "{name}" within {timeout:g} s; look at the log there', ranks=ranks)
-
-
-def names(ranks: tuple[int, ...]) -> str:
-    """`process 3 (node07)`, or several of them, with the host names that they gave where process 0 can still say."""
-    try:
-        known = host_store.folder(f'{_ROOT}/name', timeout=2.0)
-    except host_store.NoAnswer:
-        known = {}
-    told = [f'{rank} ({known[f"{rank:05d}"]})' if f'{rank:05d}' in known else str(rank) for rank in ranks]
-    return f'process{"es" if len(told) > 1 else ""} {", ".join(told)}'
+    return MissingHosts(f'{heartbeat.names(ranks)} did not come to "{name}" within {timeout:g} s; look at the log there', ranks=ranks)

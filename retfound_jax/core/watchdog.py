@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import multiprocessing
 import os
 import signal
 import sys
@@ -19,12 +20,7 @@ from pathlib import Path
 from retfound_jax.core.errors import RESTART
 
 TICK = 0.5  # [s] between looks at the clock
-ASKING = 5.0  # [s] that finding out who is behind may take
-
-
-def nobody() -> str:
-    """Who is behind, where nobody can say."""
-    return ''
+ASKING = 15.0  # [s] that finding out who is behind may take, and as much for telling the others; it is a few where all is well there
 
 
 class Watchdog:
@@ -39,7 +35,8 @@ class Watchdog:
         folder: Path | None,
         *,
         index: int = 0,
-        who: Callable[[], str] = nobody,
+        who: Callable[[], str] | None = None,
+        note: Callable[[str, int], None] | None = None,
         end: Callable[[str], None] | None = None,
         tick: float = TICK,
     ) -> None:
@@ -48,10 +45,12 @@ class Watchdog:
         Args:
           folder: where `stacks-host-00000.txt` is written; None for the error stream only.
           index: the process' number.
-          who: says which host is behind, '' where that is not known; may hang, and is then not waited for.
-          end: told the sentence before the process ends; given ASKING [s] as well.
+          who: says which host is behind, '' where that is not known (hosts.behind); may hang, and is left after ASKING [s].
+          note: told what the process is at, whenever that changes (hosts.note).
+          end: told the sentence before the process ends (hosts.farewell); left after ASKING [s] as well.
         """
-        self._folder, self._index, self._who, self._end, self._tick = folder, index, who, end, tick
+        self._folder, self._index, self._tick = folder, index, tick
+        self._who, self._note, self._end = who or (lambda: ''), note or (lambda doing, step: None), end or (lambda sentence: None)
         self._lock = threading.Lock()
         self._phases: list[_Phase] = []
         self._closed = threading.Event()
@@ -75,25 +74,26 @@ class Watchdog:
         mine = _Phase(phase, limit)
         with self._lock:
             self._phases.append(mine)
+        self._note(mine.name, mine.step)
         try:
             yield
         finally:
             with self._lock:
                 self._phases.remove(mine)
-                if self._phases:
-                    self._phases[-1].begin = time.monotonic()
+                outer = self._phases[-1] if self._phases else None
+                if outer:
+                    outer.begin = time.monotonic()
+            if outer:
+                self._note(outer.name, outer.step)
 
     def beat(self, step: int) -> None:
-        """Something was done: the innermost limit begins anew."""
+        """A step was done: the innermost limit begins anew."""
         with self._lock:
-            if self._phases:
-                self._phases[-1].begin, self._phases[-1].step = time.monotonic(), step
-
-    @property
-    def doing(self) -> str:
-        """What the process is at, such as `restore` or `train, step 12`; '' before the first watch."""
-        with self._lock:
-            return str(self._phases[-1]) if self._phases else ''
+            phase = self._phases[-1] if self._phases else None
+            if phase:
+                phase.begin, phase.step = time.monotonic(), step
+        if phase:
+            self._note(phase.name, step)
 
     def _run(self) -> None:
         last = time.monotonic()
@@ -109,22 +109,21 @@ class Watchdog:
                 self._expire(phase)
 
     def _expire(self, phase: _Phase) -> None:
-        """Never returns. Each part may fail or hang; the process ends whatever happens."""
+        """Never returns: whatever fails or hangs here, the process ends."""
         try:
             self._dump(phase)
             behind = _within(self._who, ASKING)
-            sentence = f'{phase}: nothing happened for {phase.limit:g} s'
-            sentence += f'; {behind}' if behind else ''
-            sentence += '; the process ends, to be started again'
-            print(sentence, file=sys.stderr, flush=True)
-            if self._end is not None:
-                _within(lambda: self._end(sentence), ASKING)
+            sentence = f'{phase}: no progress for {phase.limit:g} s{"; " + behind if behind else ""}; the process ends, to be started again'
+            with contextlib.suppress(OSError, ValueError):  # nobody may be left to read it
+                print(sentence, file=sys.stderr, flush=True)
+            _within(lambda: self._end(sentence), ASKING)
             kill_children()
         finally:
             os._exit(RESTART)
 
     def _dump(self, phase: _Phase) -> None:
-        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # an error stream that is closed, or is none
+            faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
         if self._folder is None:
             return
         path = self._folder / f'stacks-host-{self._index:05d}.txt'
@@ -134,28 +133,33 @@ class Watchdog:
                 file.flush()
                 faulthandler.dump_traceback(file=file, all_threads=True)
         except OSError as error:
-            print(f'the stacks could not be written to {path} ({error})', file=sys.stderr, flush=True)
+            print(f'the stacks could not be written to {path} ({error.strerror})', file=sys.stderr, flush=True)
 
 
 class _Phase:
     """What is being done, since when, and for how long at most."""
 
     def __init__(self, name: str, limit: float) -> None:
-        self.name, self.limit, self.begin, self.step = name, limit, time.monotonic(), None
+        self.name, self.limit, self.begin, self.step = name, limit, time.monotonic(), -1
 
     def __str__(self) -> str:
-        return self.name if self.step is None else f'{self.name}, step {self.step}'
+        return self.name if self.step < 0 else f'{self.name}, after step {self.step}'
 
 
 def kill_children() -> None:
-    """Kills the processes that this one started and that still run, such as data workers."""
-    for pid in children():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Ends the processes that this one started, such as data workers.
+
+    Workers are killed; others are asked to end, since one of them is the interpreter's own resource tracker, which removes shared memory
+    that was left behind, ignores the signal, and ends once all users of it have.
+    """
+    workers = {process.pid for process in multiprocessing.active_children()}
+    for pid in workers | set(children()):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL if pid in workers else signal.SIGTERM)
 
 
 def children() -> list[int]:
-    """Numbers of the processes that this one started; empty where the system has no /proc."""
+    """The numbers of the processes that this one started; empty where the system has no /proc."""
     found: set[int] = set()
     for path in Path('/proc/self/task').glob('*/children'):
         with contextlib.suppress(OSError):  # a thread that ended meanwhile
