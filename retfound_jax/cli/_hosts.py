@@ -1,30 +1,52 @@
-"""The flags of a verb that runs as one of many processes."""
+"""The flags of a verb that runs as one of many processes, and how it joins and leaves the others."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+
 from absl import flags
+
+from retfound_jax.cli import _errors
+
+_TIMEOUT = 600.0  # [s] for all processes to come: images are pulled and nodes are booted meanwhile
 
 
 def define(values: flags.FlagValues) -> None:
     """Declares --coordinator, --process_id, --num_processes, --preemption_notice."""
-    flags.DEFINE_string(
-        'coordinator', '', 'host:port of process 0, where this is one process of many; empty: as the launcher says', flag_values=values
-    )
+    text = 'host:port of process 0, where this is one process of many; empty: as the launcher says; auto: as JAX finds out on Cloud TPU'
+    flags.DEFINE_string('coordinator', '', text, flag_values=values)
     flags.DEFINE_integer('process_id', None, 'the number of this process, from 0', flag_values=values)
     flags.DEFINE_integer('num_processes', None, 'how many processes the run has', flag_values=values)
-    flags.DEFINE_enum(
-        'preemption_notice', '', ['', 'gce', 'aws'], 'whose metadata server says that this machine is to go', flag_values=values
-    )
+    text = 'whose metadata server is asked whether this machine is to go'
+    flags.DEFINE_enum('preemption_notice', '', ['', 'gce', 'aws'], text, flag_values=values)
 
 
-def start(values: flags.FlagValues, *, timeout: float = 300.0) -> None:
+def start(values: flags.FlagValues, *, timeout: float = _TIMEOUT) -> None:
     """Joins the other processes, where there are any; to be called before JAX looks for devices.
 
     Raises:
-      UsageError: a setting is missing or makes no sense.
+      UsageError: a setting is missing, or does not fit the others.
       MissingHosts: some process did not come within `timeout` [s].
     """
     from retfound_jax.core import hosts
 
     found = hosts.find(coordinator=values.coordinator, process_id=values.process_id, num_processes=values.num_processes)
     hosts.start(found, timeout=timeout)
+
+
+@contextlib.contextmanager
+def joined(values: flags.FlagValues, *, words: Sequence[str], timeout: float = _TIMEOUT) -> Iterator[None]:
+    """Among the other processes: joins them as `start`, leaves with them at the end, and tells them why where it ends badly.
+
+    `words` is the command line after `retfound`.
+    """
+    from retfound_jax.core import hosts
+
+    start(values, timeout=timeout)
+    try:
+        yield
+    except BaseException as error:
+        hosts.farewell(_errors.sentence(error, words), code=_errors.exit_code(error))
+        raise
+    hosts.stop()

@@ -22,8 +22,9 @@ from retfound_jax.core.errors import RESTART
 from retfound_jax.core.watchdog import kill_children
 
 SILENCE = 60.0  # [s] after which a process that says nothing is given up; JAX itself aborts all others, nameless, later (hosts.HEARTBEAT)
-LINGER = 10.0  # [s] that process 0 stays for the others to say their last word, since they are aborted when it goes
-_GRACE = 3.0  # [s] between another process' end and ours, for the main thread to end by itself
+LINGER = 15.0  # [s] that process 0 stays for the others to say their last word, since they are aborted when it goes
+LAST = 30.0  # [s] that a process which has said why it ends may still take
+_GRACE = 5.0  # [s] between another process' end and ours, for the main thread to end by itself
 _ANSWER = 3.0  # [s] for one question; half the length of what `behind` may take
 _ROOT = 'retfound'
 _LEFT = 'left'
@@ -100,8 +101,14 @@ class Heart:
         return _slowest(after)
 
     def farewell(self, sentence: str, *, code: int = RESTART) -> None:
-        """Leaves the reason of this process' end for the others; process 0 then waits up to LINGER [s] until they have ended too."""
+        """Leaves the reason of this process' end for the others; process 0 then waits up to LINGER [s] until they have ended too.
+
+        Whatever is in the way of the end, such as devices that still wait for each other, it comes within LINGER + LAST [s].
+        """
         self._closed.set()
+        last = threading.Timer(LINGER + LAST, os._exit, (code,))
+        last.daemon = True
+        last.start()
         if self._mute:
             return
         try:
@@ -149,7 +156,7 @@ class Heart:
                 return f'{names([0])} has not answered for {self._silence:g} s; all processes end, to be started again', RESTART
             return '', 0
         self._heard = time.monotonic()
-        return ended or (self._give_up(), RESTART)
+        return ended or (self._give_up() if self._index == 0 else '', RESTART)
 
     def _say(self, word: str) -> None:
         self._beats += 1

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from jax._src import distributed, xla_bridge  # the public questions start a backend, and there is none for the client
+from jax._src import clusters, distributed, xla_bridge  # the public questions start a backend, and there is none for the client
 
 from retfound_jax.core.errors import Preempted
 
@@ -52,6 +52,19 @@ def running() -> bool:
 def devices_are_known() -> bool:
     """Whether JAX has looked for devices already, after which no process can join others."""
     return xla_bridge.backends_are_initialized()
+
+
+def detect() -> tuple[str | None, int | None, int | None]:
+    """Coordinator, number and count as JAX finds them out, such as from the metadata of Cloud TPU; None where it finds nothing."""
+    coordinator, count, index, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        coordinator_address=None,
+        num_processes=None,
+        process_id=None,
+        local_device_ids=(),  # a process owns all devices of its host
+        cluster_detection_method=None,
+        initialization_timeout=60,
+    )
+    return coordinator, index, count
 
 
 def put(key: str, value: str, *, timeout: float) -> None:

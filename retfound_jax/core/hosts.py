@@ -199,8 +199,8 @@ def loss(error: BaseException) -> UserError:
         ended = None
     if ended is not None and ended[1] != RESTART:
         return UserError(ended[0])
-    who = ended[0] if ended is not None else behind() or 'another process is gone'
-    return Preempted(f'{who} ({str(error).splitlines()[0][:200]}); this one ends, to be started again')
+    who = ended[0] if ended is not None else behind() or f'another process is gone ({str(error).splitlines()[0][:200]})'
+    return Preempted(f'{who}; this process ends too, to be started again')
 
 
 def _place(kind: str, name: str) -> str:
