@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator
 
 from absl import flags
 
@@ -35,18 +36,25 @@ def start(values: flags.FlagValues, *, timeout: float = _TIMEOUT) -> None:
     hosts.start(found, timeout=timeout)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Host:
+    """This process as one of those of a run."""
+
+    first: bool  # it is the one that tells people
+    notice: Callable[[], str]  # '' until this machine is wanted back, then what was heard
+
+
 @contextlib.contextmanager
-def joined(values: flags.FlagValues, *, words: Sequence[str], timeout: float = _TIMEOUT) -> Iterator[None]:
-    """Among the other processes: joins them as `start`, leaves with them at the end, and tells them why where it ends badly.
-
-    `words` is the command line after `retfound`.
-    """
+def joined(values: flags.FlagValues) -> Iterator[Host]:
+    """Inside, the process is one of the run's and hears notices; the others are told if it ends badly."""
     from retfound_jax.core import hosts
+    from retfound_jax.core.notice import Notice
 
-    start(values, timeout=timeout)
-    try:
-        yield
-    except BaseException as error:
-        hosts.farewell(_errors.sentence(error, words), code=_errors.exit_code(error))
-        raise
-    hosts.stop()
+    with Notice(poll=values.preemption_notice) as notice:
+        start(values)
+        try:
+            yield Host(first=hosts.is_first(), notice=lambda: notice.given)
+            hosts.stop()
+        except BaseException as error:  # Ctrl-C too: the others would wait for ever
+            hosts.farewell(_errors.sentence(error, ['train']), code=_errors.exit_code(error))
+            raise

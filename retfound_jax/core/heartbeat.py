@@ -51,6 +51,7 @@ class Heart:
         """
         self.doing = ''  # what the process is at, in words
         self.step = -1
+        self.gone = False  # whether `farewell` was said
         self._index, self._count, self._silence = index, count, silence
         self._end = end or end_process
         # A second for small runs; longer where a thousand processes would keep process 0 busy.
@@ -105,6 +106,7 @@ class Heart:
 
         Whatever is in the way of the end, such as devices that still wait for each other, it comes within LINGER + LAST [s].
         """
+        self.gone = True
         self._closed.set()
         last = threading.Timer(LINGER + LAST, os._exit, (code,))
         last.daemon = True

@@ -25,7 +25,7 @@ from retfound_jax.core.launchers import Start as Start
 from retfound_jax.core.launchers import find as find
 
 HEARTBEAT = 300  # [s] after which JAX aborts all processes where one is silent: later than core/heartbeat.py, which says who it is
-SHUTDOWN = 30  # [s] a leaving process waits for the others
+SHUTDOWN = 30  # [s] that JAX waits for the others at the end, where all have said already that they are there
 ANSWER = 10.0  # [s] for one question to the table of process 0
 _ROOT = 'retfound'
 _LEAST = 30.0  # [s] that JAX has for joining processes that are known to be there
@@ -90,16 +90,22 @@ def _join(found: Start, *, timeout: float) -> None:
         raise UserError(f'process {found.index} could not join the run at {found.coordinator} ({str(error).splitlines()[0]})') from error
 
 
-def stop() -> None:
-    """Leaves the other processes, waiting for them no longer than SHUTDOWN [s]; nothing to do where there are none."""
+def stop(*, timeout: float = 600.0) -> None:
+    """Leaves the run together with the other processes; nothing to do where there are none, or after `farewell`.
+
+    Raises:
+      MissingHosts: some did not come to the end within `timeout` [s].
+    """
     global _heart
+    if not host_store.running() or (_heart is not None and _heart.gone):
+        return
+    barrier('the end', timeout=timeout)  # JAX's own wait at the end aborts everybody where one does not come
     if _heart is not None:
         _heart.close()
         _heart = None
-    if host_store.running():
-        thread = threading.Thread(target=jax.distributed.shutdown, name='leave the other hosts', daemon=True)
-        thread.start()
-        thread.join(SHUTDOWN + 5)
+    thread = threading.Thread(target=jax.distributed.shutdown, name='leave the other hosts', daemon=True)
+    thread.start()
+    thread.join(SHUTDOWN + 5)
 
 
 def note(doing: str, step: int = -1) -> None:
