@@ -86,7 +86,7 @@ class _Judged:
 
 def _judge(config: TrainConfig, state: TrainState, *, loss: jax.Array, norm: jax.Array) -> _Judged:
     """Whether a loss and a gradient norm are not finite or, where that is asked for, a spike; and whether the run ends with it."""
-    faults, measured, recent = config.faults, jnp.stack([loss, norm]), state.recent
+    faults, measured, recent = config.faults, spikes.measured(loss=loss, norm=norm), state.recent
     changes = [step for step, _ in config.data.resolution[1:]]
     if changes:
         recent = jnp.where(jnp.isin(state.step, jnp.asarray(changes)), spikes.forget(recent), recent)
