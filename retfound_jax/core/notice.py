@@ -94,7 +94,7 @@ class Notice:
         while not self._given:
             try:
                 word = look(self._server)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
                 word = ''
                 self._tell_deaf(error)
             if word:
