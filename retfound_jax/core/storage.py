@@ -41,9 +41,9 @@ _PASSING = {
 # Classes of the client libraries that mean a connection, by module and name: none of them is imported here.
 _PASSING_TYPES = {
     ('aiohttp.client_exceptions', 'ClientError'), ('botocore.exceptions', 'HTTPClientError'),
-    ('botocore.exceptions', 'IncompleteReadError'), ('botocore.parsers', 'ResponseParserError'), ('urllib3.exceptions', 'HTTPError'),
-    ('http.client', 'HTTPException'), ('requests.exceptions', 'ConnectionError'), ('requests.exceptions', 'Timeout'),
-    ('google.auth.exceptions', 'TransportError'),
+    ('botocore.exceptions', 'ConnectionError'), ('botocore.exceptions', 'IncompleteReadError'),
+    ('botocore.parsers', 'ResponseParserError'), ('urllib3.exceptions', 'HTTPError'), ('http.client', 'HTTPException'),
+    ('requests.exceptions', 'ConnectionError'), ('requests.exceptions', 'Timeout'), ('google.auth.exceptions', 'TransportError'),
 }  # fmt: skip
 _CLIENTS = ('aiohttp', 'aiobotocore', 'boto3', 'botocore', 'fsspec', 'gcsfs', 'google', 'requests', 's3fs', 'urllib3')
 _FORBIDDEN = {'NoCredentialsError', 'PartialCredentialsError', 'CredentialRetrievalError', 'DefaultCredentialsError', 'RefreshError'}
