@@ -45,6 +45,7 @@ REQUIRES = [
 ]
 
 EXTRAS = {
+    'beam': ['apache-beam>=2.77,<3'],  # ingest on many machines
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
     'plan': ['jax[tpu]'],  # for its libtpu, of the version that goes with jax: it compiles for TPUs that are not there

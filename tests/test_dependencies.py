@@ -19,7 +19,7 @@ PYTHONS = ('3.11', '3.12', '3.13', '3.14')
 # comes with another that is declared, at a version that fits it
 BROUGHT = {'jaxlib': 'jax', 'tensorstore': 'orbax-checkpoint'}
 # comes with an extra, and is imported only where it is used
-OPTIONAL = {'huggingface_hub': 'hub', 'torch': 'convert'}
+OPTIONAL = {'apache_beam': 'beam', 'huggingface_hub': 'hub', 'torch': 'convert'}
 
 # run by their path, with an interpreter of their own, and never imported
 SCRIPTS = {'torch_vit.py'}

@@ -21,6 +21,7 @@ from retfound_jax.ingest.work import WorkOptions
 
 SUMMARY = 'photographs and labels to a dataset: --source DIR --labels CSV --out DATASET'
 _PLACEHOLDER_AGE = 1  # [years] what some tables write for an unknown age
+_LOCAL = 'local'
 _SHOWN = 5  # reasons of rejection, and classes of a label, that are printed
 
 
@@ -47,19 +48,47 @@ def define(values: flags.FlagValues) -> None:
         lower_bound=0, upper_bound=64,
     )
     flags.DEFINE_bool('allow_missing', False, 'pass over rows without a file instead of stopping', flag_values=values)
-    flags.DEFINE_integer('workers', os.cpu_count() or 1, 'processes; 0 works in this one', flag_values=values, lower_bound=0)
+    flags.DEFINE_integer('workers', os.cpu_count() or 1, 'processes here; 0 works in this one', flag_values=values, lower_bound=0)
+    flags.DEFINE_enum(
+        'runner', _LOCAL, [_LOCAL, 'direct', 'dataflow', 'flink', 'spark'],
+        f'{_LOCAL}: this machine; the others: an Apache Beam pipeline on one or many, with the same result', flag_values=values,
+    )
+    flags.DEFINE_multi_string('beam_option', [], 'NAME=VALUE or NAME: a flag of Beam or of its runner, repeatable', flag_values=values)
     flags.DEFINE_bool('overwrite', False, 'replace the dataset that --out holds', flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
     """Makes the dataset, saying before and after what it is."""
+    _check_runner(values)
     plan = make_plan(_config(values))
     _print_plan(plan)
     if partial_folder(Path(values.out)).exists():
         print('going on with the work of an ingest that was stopped')
-    with bar(len(plan.files), desc='reading') as progress:
-        content = pipeline.run(plan, done=progress.update)
+    if values.runner == _LOCAL:
+        with bar(len(plan.files), desc='reading') as progress:
+            content = pipeline.run(plan, done=progress.update)
+    else:
+        content = _run_beam(plan, values)
     _print_result(content, Path(values.out))
+
+
+def _run_beam(plan: Plan, values: flags.FlagValues) -> dict[str, Any]:
+    from retfound_jax.ingest.beam import run as beam_run
+
+    options = [f'--{option.removeprefix("--")}' for option in values.beam_option]
+    if values.runner == 'direct':
+        options = [*beam_run.workers_options(values.workers), *options]
+    return beam_run.run(plan, runner=values.runner, options=options, done=lambda step: print(step, flush=True))
+
+
+def _check_runner(values: flags.FlagValues) -> None:
+    """Raises UsageError where Beam is asked for and not installed, or not asked for and told something."""
+    if values.runner != _LOCAL:
+        from retfound_jax.ingest.beam.run import require
+
+        require()
+    elif values.beam_option:
+        raise UsageError(f'--beam_option {values.beam_option[0]} is for Beam: pass --runner direct, dataflow, flink or spark with it')
 
 
 def _config(values: flags.FlagValues) -> IngestConfig:

@@ -29,24 +29,27 @@ def run(plan: Plan, *, done: Callable[[int], None] = lambda count: None, process
     """
     config, out = plan.config, Path(plan.config.out).absolute()
     partial = partial_folder(out)
-    _open_partial(partial, plan)
+    open_partial(partial, plan)
     todo = work.chunks(Path(config.source), plan.files, folder=partial / 'chunks')
     work.run(todo, options=config.pictures, workers=config.workers, done=done, process=process)
     pictures, unread = work.load(todo)
-    no_row = {file.path: _NO_ROW for file in plan.listing.files if plan.table and file.path not in plan.rows}
-    rejects = {**plan.listing.refused, **no_row, **unread}
+    rejects = all_rejects(plan, unread)
     _check_all_there(plan, pictures, rejects)
     folder = partial / 'dataset'
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     content = assemble.write(folder, plan=plan, pictures=pictures, rejects=rejects)
-    _publish(folder, out)
+    publish(folder, out)
     shutil.rmtree(partial)
     return content
 
 
-def _open_partial(partial: Path, plan: Plan) -> None:
-    """Makes the folder of unfinished work, or goes on with the one that is there where it fits."""
+def open_partial(partial: Path, plan: Plan) -> None:
+    """Makes the folder of unfinished work, or goes on with the one that is there where it fits.
+
+    Raises:
+      UserError: it holds the work of another ingest.
+    """
     known = {file.path: file for file in plan.listing.files}
     files = hashlib.sha256('\n'.join(str(known[path]) for path in plan.files).encode()).hexdigest()
     wanted = {'files': files, 'chunk_files': work.CHUNK_FILES, 'schema_version': SCHEMA_VERSION, 'versions': assemble.versions(),
@@ -64,17 +67,28 @@ def _open_partial(partial: Path, plan: Plan) -> None:
     write_json(marker, wanted)
 
 
+def all_rejects(plan: Plan, unread: Mapping[str, str]) -> dict[str, str]:
+    """Why each file without a picture has none. unread: of those that were opened.
+
+    Raises:
+      UserError: no file has one.
+    """
+    no_row = {file.path: _NO_ROW for file in plan.listing.files if plan.table and file.path not in plan.rows}
+    rejects = {**plan.listing.refused, **no_row, **unread}
+    if len(unread) == len(plan.files):
+        first, reason = min(rejects.items())
+        raise UserError(f'none of the {len(rejects)} files in {plan.config.source} gave a picture; the first, {first}: {reason}')
+    return rejects
+
+
 def _check_all_there(plan: Plan, pictures: Sequence[work.Picture], rejects: Mapping[str, str]) -> None:
     read = {picture.file for picture in pictures}
     found = {file.path for file in plan.listing.files} | plan.listing.refused.keys()
     if read | rejects.keys() != found or read & rejects.keys():
         raise AssertionError(f'{len(found)} files were found, {len(read)} read and {len(rejects)} rejected: some are lost, or twice')
-    if not read:
-        first, reason = min(rejects.items())
-        raise UserError(f'none of the {len(found)} files in {plan.config.source} gave a picture; the first, {first}: {reason}')
 
 
-def _publish(folder: Path, out: Path) -> None:
+def publish(folder: Path, out: Path) -> None:
     """Renames the finished dataset to its place; an older one leaves only when the new one is ready."""
     old = out.with_name(f'{out.name}.old')
     shutil.rmtree(old, ignore_errors=True)

@@ -94,6 +94,22 @@ def run(todo: Sequence[Chunk], *, options: WorkOptions, workers: int, done: Call
             done(len(chunk.files))
 
 
+def ensure(chunk: Chunk, *, options: WorkOptions, process: Process = process) -> None:
+    """Makes one chunk unless it is there, for a program that others start again where it dies.
+
+    A chunk that was begun and never finished is gone through with care: each file alone in a process, since one of them may be why.
+    """
+    if Path(chunk.path).exists():
+        return
+    begun = Path(chunk.path).with_suffix('.begun')
+    if begun.exists():
+        _one_by_one(chunk, options=options, process=process)
+    else:
+        begun.touch()
+        _make(chunk, options, process)
+    begun.unlink(missing_ok=True)
+
+
 def load(made: Sequence[Chunk]) -> tuple[list[Picture], dict[str, str]]:
     """All pictures, without their bytes, and the reason for each file that gave none."""
     pictures, rejects = [], {}

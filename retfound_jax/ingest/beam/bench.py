@@ -1,0 +1,114 @@
+"""What an image costs an ingest beside the reading of its photograph, and whether that grows with the number of images."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retfound_jax.ingest import hashes, pipeline
+from retfound_jax.ingest.beam import job as jobs
+from retfound_jax.ingest.beam import run, synthetic, twins
+from retfound_jax.ingest.columns import Columns
+from retfound_jax.ingest.plan import IngestConfig, Plan
+
+FAR = 100_000_000  # [images] that the cost of an image is extrapolated to
+EVEN, UNEVEN = 0.5, 0.28  # share of ones: as in random hashes, and where two agree in a band as often as hashes of retinas do (1 in 2**14)
+
+
+def bench_run(count: int, *, folder: Path, options: Sequence[str]) -> dict[str, Any]:
+    """Synthetic photographs through the whole pipeline on Beam's in-process runner: seconds of each step, and of the processors."""
+    steps: dict[str, float] = {}
+    start = last = time.perf_counter()
+    busy = _cpu_seconds()
+
+    def lap(step: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        steps[step], last = now - last, now
+
+    content = run.run(_plan(count, folder / f'beam_{count}'), options=options, process=synthetic.process, done=lap)
+    seconds = time.perf_counter() - start
+    return {
+        'kind': 'ingest', 'how': 'beam', 'images': count, 'seconds': seconds, 'us_per_image': seconds / count * 1e6,
+        'cpu_us_per_image': (_cpu_seconds() - busy) / count * 1e6,
+        'steps_us_per_image': {name: taken / count * 1e6 for name, taken in steps.items()},
+        'peak_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 'fingerprint': content['fingerprint'],
+        'shards': len(content['shards']), 'duplicates': content['duplicates'],
+    }
+
+
+def bench_local(count: int, *, folder: Path) -> dict[str, Any]:
+    """The same photographs by the local pipeline in this process."""
+    start, busy = time.perf_counter(), _cpu_seconds()
+    content = pipeline.run(_plan(count, folder / f'local_{count}'), process=synthetic.process)
+    seconds = time.perf_counter() - start
+    return {'kind': 'ingest', 'how': 'local', 'images': count, 'seconds': seconds, 'us_per_image': seconds / count * 1e6,
+            'cpu_us_per_image': (_cpu_seconds() - busy) / count * 1e6, 'fingerprint': content['fingerprint']}
+
+
+def bench_near(count: int, *, ones: float) -> dict[str, Any]:
+    """The steps that seek near pairs, on drawn hashes and without Beam. ones: share of bits that are set."""
+    rng = np.random.default_rng(count)
+    drawn = [np.packbits(rng.random((min(1 << 14, count - begin), hashes.BITS)) < ones, axis=1) for begin in range(0, count, 1 << 14)]
+    images = [(str(place), str(place), str(place), row.tobytes().hex()) for place, row in enumerate(itertools.chain(*drawn))]
+    job = jobs.make_job(_plan(count, Path('none')), partial=Path('none'), process=synthetic.process)
+    start = time.perf_counter()
+    looks: dict[int, list] = defaultdict(list)
+    for image in images:
+        number, plain = twins.by_look(image, job=job)
+        looks[number].append(plain)
+    blocks: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    for group in looks.items():
+        for found in twins.looks(group, job=job):
+            if getattr(found, 'tag', None) == twins.BLOCK:
+                blocks[found.value[0]].append(found.value[1])
+    dealt = time.perf_counter()
+    pairs = sum(len(list(twins.near(block, job=job))) // 2 for block in blocks.items())
+    end = time.perf_counter()
+    return {'kind': 'near', 'ones': ones, 'images': count, 'us_per_image': (end - start) / count * 1e6, 'pairs': pairs,
+            'compare_us_per_image': (end - dealt) / count * 1e6, **_sizes(list(blocks.values()), threshold=job.near_threshold)}
+
+
+def table(records: Sequence[dict[str, Any]], *, workers: int) -> str:
+    """The records for people, and how long very many images would take: extrapolated from the cost of the most that were run."""
+    lines = [f'{"what":26}{"images":>11}{"us/image":>10}{"of first":>10}{"CPU us":>9}']
+    first: dict[str, float] = {}
+    for record in records:
+        name = record['how'] if record['kind'] == 'ingest' else f'near pairs, {record["ones"]:.0%} ones'
+        cost = record['us_per_image']
+        ratio = cost / first.setdefault(name, cost)
+        busy = f'{record["cpu_us_per_image"]:9.0f}' if 'cpu_us_per_image' in record else ''
+        lines.append(f'{name:26}{record["images"]:11,}{cost:10.1f}{ratio:10.2f}{busy}')
+    runs = [record for record in records if record.get('how') == 'beam']
+    if runs:
+        hours = runs[-1]['cpu_us_per_image'] * FAR / workers / 3.6e9
+        lines.append(f'extrapolated, not run: {FAR:,} images on {workers} such cores, {hours:.1f} hours beside the reading of photographs')
+    return '\n'.join(lines)
+
+
+def _plan(count: int, out: Path) -> Plan:
+    listing = synthetic.listing(count)
+    config = IngestConfig(source=str(out.parent), out=str(out), shard_bytes=4 << 20)  # tiny pictures: as many to a shard as of real ones
+    columns = Columns(roles={}, labels=(), passed_over={})
+    return Plan(config=config, listing=listing, table=None, columns=columns, rows={}, people=(), odd={},
+                files=tuple(file.path for file in listing.files))
+
+
+def _sizes(blocks: list[list[bytes]], *, threshold: int) -> dict[str, int]:
+    """The largest set of hashes that agree in a band, of the first band's; and the most that one worker gets."""
+    most = max(sum(map(len, block)) for block in blocks) // (hashes.BITS // 8)
+    rows = np.frombuffer(b''.join(blocks[0]), np.uint8).reshape(-1, hashes.BITS // 8)
+    _, counts = np.unique(hashes.band_keys(rows, band=0, threshold=threshold), axis=0, return_counts=True)
+    return {'largest_bucket': int(counts.max()), 'most_for_one_worker': most}
+
+
+def _cpu_seconds() -> float:
+    found: Callable[[int], Any] = resource.getrusage
+    return sum(getattr(found(who), name) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN) for name in ('ru_utime', 'ru_stime'))
