@@ -7,5 +7,6 @@ PARTS = {
     'step': 'retfound_jax.cli._bench_step',
     'loader': 'retfound_jax.cli._bench_loader',
     'quality': 'retfound_jax.cli._bench_quality',
+    'ingest': 'retfound_jax.cli._bench_ingest',
     'parity': 'retfound_jax.cli._bench_parity',
 }
