@@ -76,14 +76,14 @@ class Integrity:
             self._pending.append(_Pending(step=number, names=names, specs=specs, tables=(table,)))
         return state, metrics
 
-    def verify(self) -> None:
-        """Waits for the checks made since the last call. All processes learn the same.
+    def verify(self, *, through: int | None = None) -> None:
+        """Waits for the checks that were made since the last call, up to those of step `through`. All processes learn the same.
 
         Raises:
           CorruptedError: bits differ; devices, their hosts and the arrays are named.
         """
-        pending, self._pending = self._pending, []
-        for check in pending:
+        while self._pending and (through is None or self._pending[0].step <= through):
+            check = self._pending.pop(0)
             tables = [np.asarray(jax.device_get(table)) for table in check.tables]
             wrong = repeats_differ(*tables) if len(tables) == 2 else replicas_differ(tables[0], specs=check.specs, mesh=self._mesh)
             if wrong.any():
