@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 
-from retfound_jax.cli import _experiment
+from retfound_jax.cli import _experiment, _hosts
 from retfound_jax.core import config as config_lib
 from retfound_jax.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from retfound_jax.train.config import TrainConfig
+    from retfound_jax.train.loop import Outcome
 
 SUMMARY = 'every kind of training: --experiment module:function --workdir W'
 
@@ -25,6 +30,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_bool('overwrite', False, 'delete what the run directory holds', flag_values=values)
     flags.DEFINE_bool('print_config', False, 'print the configuration and stop', flag_values=values)
     flags.DEFINE_bool('dry_run', False, 'open the data, count parameters and steps, and stop', flag_values=values)
+    _hosts.define(values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -39,25 +45,36 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _train(config: object, values: flags.FlagValues) -> None:
+    from retfound_jax.core.goodput import process_began
     from retfound_jax.evals.validation import validation_for
     from retfound_jax.train.loop import train
 
     if not values.workdir:
         raise UsageError('--workdir is missing; name the directory the run is to be kept in')
     validation = validation_for(config.task.kind, best_by=config.best_by)
-    done = train(
-        config,
-        workdir=values.workdir,
-        resume=values.resume,
-        overwrite=values.overwrite,
-        validation=validation,
-        read_weights=functools.partial(_read_weights, resample=config.task.kind != 'mae'),
-    )
+    with _hosts.joined(values) as host:
+        done = train(
+            config,
+            workdir=values.workdir,
+            resume=values.resume,
+            overwrite=values.overwrite,
+            validation=validation,
+            read_weights=functools.partial(_read_weights, resample=config.task.kind != 'mae'),
+            notice=host.notice,
+            began=process_began(),
+        )
+    if host.first:
+        _tell(done, config, values.workdir)
+
+
+def _tell(done: Outcome, config: TrainConfig, workdir: str) -> None:
     shown = ', '.join(f'{name} {value:.4f}' for name, value in done.metrics.items())
     speed = f', {done.images_per_second:.1f} images/s' if done.images_per_second else ', nothing left to do'
     print(f'{config.name}: {done.step} steps{speed}{"; validation: " + shown if shown else ""}')
     print(f'programs: {done.programs.compiled} compiled, {done.programs.loaded} loaded from an earlier start')
-    print(f'run directory: {values.workdir}')
+    if done.unreadable:
+        print(f'{done.unreadable} records of the data could not be read and were passed over; {workdir}/bad_records lists them')
+    print(f'run directory: {workdir}')
 
 
 def _read_weights(source: str, *, image_size: int, resample: bool = True) -> Mapping[str, np.ndarray]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from retfound_jax.core import goodput, progress
 from retfound_jax.core.errors import UserError
+from retfound_jax.core.files import unwritable
 from retfound_jax.core.runlog import RunLog, truncate_metrics
+
+EVENTS = 'events.jsonl'
+BAD_RECORDS = 'bad_records'  # a file for each process
 
 
 class Journal:
@@ -66,6 +73,17 @@ class Journal:
         if self._log is not None:
             self._log.write(step, **scalars)
 
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Writes what happened, and what was done about it, to `WORKDIR/events.jsonl`."""
+        if self._writes:
+            append_line(self._workdir / EVENTS, {'wall_time': round(time.time(), 3), **event})
+
+    def say(self, sentence: str, event: Mapping[str, Any]) -> None:
+        """Tells the user what happened, and keeps it."""
+        if self._writes:
+            print(f'{self._name}: {sentence}', file=sys.stderr, flush=True)
+        self.event(event)
+
     def stepped(self, step: int, *, steady: bool) -> None:
         """A step was dispatched. steady: nothing but steps since the one before, so that it counts for the speed."""
         self._step = step
@@ -111,3 +129,17 @@ class _Clock:
 def ready(arrays: Any) -> bool:
     """Whether the devices are done with these metrics."""
     return all(array.is_ready() for array in arrays.values())
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Adds a line of JSON to a file.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with open(path, 'a', encoding='utf-8') as file:
+            file.write(json.dumps(value, ensure_ascii=False) + '\n')
+    except OSError as error:
+        raise unwritable(path, error) from error

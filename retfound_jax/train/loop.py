@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from retfound_jax.core import compile_cache, environment, hosts
+from retfound_jax.core import compile_cache, environment, goodput, hosts
 from retfound_jax.core.errors import Preempted, UserError
 from retfound_jax.core.watchdog import Watchdog
+from retfound_jax.data.failures import read_failures
 from retfound_jax.data.loader import Loader
 from retfound_jax.data.sources import Source, open_source
 from retfound_jax.optim import learning_rate
+from retfound_jax.train.bad_numbers import Rewinds, judge, read_rewinds
 from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, is_run, load_run, prepare_workdir
 from retfound_jax.train.config import TrainConfig, align, resolve
-from retfound_jax.train.journal import Journal, ready
+from retfound_jax.train.integrity import Integrity
+from retfound_jax.train.journal import BAD_RECORDS, Journal, append_line, ready
 from retfound_jax.train.program import make_program
 from retfound_jax.train.state import TrainState
 from retfound_jax.train.validate import Validator, finite
@@ -44,6 +46,7 @@ class Outcome:
     metrics: dict[str, float]  # of the last validation; empty where there was none
     images_per_second: float  # samples seen, over the steps of this call, compilation left out; decoded are data.repeat times fewer
     programs: compile_cache.Counts  # compiled, and loaded from the cache, in this call
+    unreadable: int  # records of the data that were passed over, in all starts of the run; `WORKDIR/bad_records` lists them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,14 @@ class _Pending:
     metrics: dict[str, jax.Array]
     told: jax.Array  # what the processes agreed on at this step
     index: np.ndarray  # rows of its batch, of this process
+
+
+class _GoBack(Exception):
+    """A bad step sends the run back to an earlier checkpoint."""
+
+    def __init__(self, rewinds: Rewinds) -> None:
+        super().__init__()
+        self.rewinds = rewinds
 
 
 def train(
@@ -102,7 +113,7 @@ def train(
 @contextlib.contextmanager
 def _watched(workdir: Path) -> Iterator[Watchdog]:
     """A watchdog; where another process may be gone, it watches the way out as well, which may wait for that process for ever."""
-    dog = Watchdog(workdir, index=hosts.index())
+    dog = Watchdog(workdir, index=hosts.index(), who=hosts.behind, end=hosts.farewell)
     try:
         yield dog
     except BaseException:
@@ -127,9 +138,11 @@ def _naming_lost_peers(config: TrainConfig) -> Iterator[None]:
 def _prepare(config: TrainConfig, *, workdir: Path, resume: bool, overwrite: bool, better: Better) -> None:
     """The run directory, made or checked by the first process, and seen by all."""
 
+    devices = f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)'  # all processes find them together: none may wait here
+
     def make() -> None:
         prepare_workdir(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
-        environment.write(workdir, devices=f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)')
+        environment.write(workdir, devices=devices)
 
     as_one(make, name='the run directory', timeout=config.watchdog.start or _PATIENCE)
     check_shared(workdir)
@@ -162,21 +175,33 @@ class _Trainer:
         self._program = make_program(config)
         for size in config.data.sizes[:-1]:  # a size that the model cannot take is told now, not when its step comes
             self._program.step.lower(self._program.abstract_state(), self._program.abstract_batch(size))
+        self._step = Integrity(
+            self._program.step, shardings=self._program.shardings, mesh=self._program.mesh, faults=config.faults, name=config.name
+        )
         self._validator = Validator(self._program, validation=validation)
         self._loader = Loader(config.data, source, seed=config.seed, places=self._program.rows())
         self._rate = learning_rate(config.optim, steps=config.steps, batch_size=config.data.batch_size)
         self._metrics: dict[str, float] = {}
+        self._rewinds = Rewinds()
+        self._fresh: Callable[[], TrainState] = self._program.init_state
 
     def start(self, read_weights: ReadWeights | None) -> TrainState:
         """The latest checkpoint's state and data position, or fresh ones."""
-        self._journal.time.enter('restore')
+        self._enter('restore')
+        self._rewinds = read_rewinds(self._workdir)
+        for sentence in self._checkpoints.set_aside:
+            self._journal.event({'event': 'set_aside', 'reason': sentence})
+        if self._config.init_from:
+            self._fresh = lambda: self._program.init_state(self._pretrain(read_weights))
+        return self._newest()
+
+    def _newest(self) -> TrainState:
+        """The state to go on from, the loader standing where it belongs."""
         latest = self._checkpoints.latest
         if latest is None:
-            return self._program.init_state(self._pretrain(read_weights) if self._config.init_from else None)
-        return self._restored(latest)
-
-    def _restored(self, step: int) -> TrainState:
-        state, data = self._checkpoints.restore(step, like=self._program.abstract_state())
+            self._loader.restore({**self._loader.state(), 'step': 0, 'offset': 0})
+            return self._fresh()
+        state, data = self._checkpoints.restore(latest, like=self._program.abstract_state())
         self._loader.restore(data)
         return state
 
@@ -191,12 +216,39 @@ class _Trainer:
 
     def run(self, state: TrainState) -> Outcome:
         """Trains to the last step."""
-        state = self._steps(state)
-        self._journal.time.enter('save')
+        while True:
+            try:
+                state = self._steps(state)
+                break
+            except _GoBack as back:
+                state = self._go_back(back.rewinds)
+        self._enter('save')
         self._checkpoints.wait()
+        hosts.barrier('the end', timeout=self._config.watchdog.start or _PATIENCE)  # all have listed their records
         programs = compile_cache.counts().since(self._programs)
         speed = self._journal.images_per_second
-        return Outcome(config=self._config, step=int(state.step), metrics=self._metrics, images_per_second=speed, programs=programs)
+        return Outcome(
+            config=self._config,
+            step=int(state.step),
+            metrics=self._metrics,
+            images_per_second=speed,
+            programs=programs,
+            unreadable=len(read_failures((self._workdir / BAD_RECORDS).glob('*.jsonl'))),
+        )
+
+    def _go_back(self, rewinds: Rewinds) -> TrainState:
+        """Writes down which data are never used again, then goes back to before them."""
+        self._enter('restore')
+        self._checkpoints.wait()
+        as_one(lambda: rewinds.write(self._workdir), name='the list of rewinds', timeout=self._config.watchdog.start or _PATIENCE)
+        self._rewinds = rewinds
+        with self.dog.watch('restore', limit=self._config.watchdog.start):
+            return self._newest()
+
+    def _enter(self, phase: goodput.Phase, *, step: int = -1, was: goodput.Phase | None = None) -> None:
+        """What the process is at from now on, for the account of its time and for the other processes."""
+        self._journal.time.enter(phase, was=was)
+        hosts.note(phase, step)
 
     def close(self) -> None:
         """Stops the loader's threads and workers."""
@@ -208,9 +260,9 @@ class _Trainer:
         pending: _Pending | None = None
         steady = False
         for step in range(first + 1, config.steps + 1):
-            batch = self._next_batch(pending)
+            batch = self._next_batch(step, pending)
             compiles = step == first + 1 or config.data.size_at(step - 1) != config.data.size_at(step - 2)
-            state, now = self._dispatch(state, batch, compiles=compiles)
+            state, now = self._dispatch(step, state, batch, compiles=compiles)
             told = hosts.agree(self._wish())
             leave = self._read(pending, state) if pending is not None else _GO  # the step before, read while this one runs
             pending = _Pending(step=step, metrics=now, told=told, index=batch['index'])
@@ -225,22 +277,29 @@ class _Trainer:
                 self._leave(step, leave)
         return state
 
-    def _next_batch(self, pending: _Pending | None) -> dict[str, np.ndarray]:
-        """The next batch; waiting for it is lost time only where the devices have nothing to do meanwhile."""
-        self._journal.time.enter('data')
+    def _next_batch(self, step: int, pending: _Pending | None) -> dict[str, np.ndarray]:
+        """The batch of a step; waiting for it is lost time only where the devices have nothing to do meanwhile."""
+        self._enter('data', step=step)
+        ahead = self._rewinds.offset(step) - self._loader.offset
+        if ahead:
+            self._loader.skip(ahead)
         batch = next(self._loader)
         idle = pending is None or ready(pending.metrics)
-        self._journal.time.enter('step', was=None if idle else 'step')
+        self._enter('step', step=step, was=None if idle else 'step')
+        for failure in self._loader.take_failures():
+            append_line(self._workdir / BAD_RECORDS / f'host-{hosts.index():05d}.jsonl', dataclasses.asdict(failure))
         return batch
 
-    def _dispatch(self, state: TrainState, batch: Mapping[str, np.ndarray], *, compiles: bool) -> tuple[TrainState, dict[str, jax.Array]]:
+    def _dispatch(
+        self, step: int, state: TrainState, batch: Mapping[str, np.ndarray], *, compiles: bool
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         self._checkpoints.check()
         if not compiles:
-            return self._program.step(state, self._program.put(batch))
-        self._journal.time.enter('compile')
+            return self._step(step, state, self._program.put(batch))
+        self._enter('compile', step=step)
         with self.dog.watch('compile', limit=self._config.watchdog.start):
-            done = self._program.step(state, self._program.put(batch))
-        self._journal.time.enter('step')
+            done = self._step(step, state, self._program.put(batch))
+        self._enter('step', step=step)
         return done
 
     def _evaluates(self, step: int) -> bool:
@@ -258,7 +317,7 @@ class _Trainer:
 
     def _leave(self, step: int, why: int) -> None:
         """Ends the run after a step whose checkpoint is being written."""
-        self._journal.time.enter('save')
+        self._enter('save', step=step)
         self._checkpoints.wait()
         if why == _TOO_MANY:
             told = self._loader.too_many() or 'another process of the run cannot read too many of its records; its log says which'
@@ -268,40 +327,56 @@ class _Trainer:
 
     def _save(self, state: TrainState, metrics: Mapping[str, float] | None) -> None:
         # A metric that could not be measured (a class absent from the split) leaves the checkpoint without a rank.
-        self._journal.time.enter('save')
+        self._enter('save', step=int(state.step))
+        self._step.verify()
         ranked = metrics if metrics and self._checkpoints.better.metric in metrics else None
         self._journal.saved(int(state.step))
         self._checkpoints.save(state, data=self._loader.state(), metrics=ranked)
-        self._journal.time.enter('step')
+        self._enter('step', step=int(state.step))
 
     def _read(self, pending: _Pending, state: TrainState) -> int:
-        """Reads a step's numbers and what the processes agreed on; stops the run at the first loss or gradient that is not finite."""
+        """Reads a step's numbers and what the processes agreed on; a bad step is left out, sends the run back, or stops it."""
         step = pending.step
         values = {name: float(value) for name, value in jax.device_get(pending.metrics).items()}
-        if not all(math.isfinite(values[name]) for name in ('loss', 'grad_norm')):
-            self._stop(pending, values, state)
+        self._step.verify()
+        self._judge(pending, values, state)
         if step % self._config.log_every == 0 or step in (1, self._config.steps):
             measured = {name: value for name, value in values.items() if name not in _FLAGS}
             self._journal.numbers(step, **measured, learning_rate=float(self._rate(step - 1)))
         self._journal.note(f'loss {values["loss"]:.4f}')
         return int(pending.told)
 
-    def _stop(self, pending: _Pending, values: dict[str, float], state: TrainState) -> None:
-        # The step left the state as it was before it, whatever was dispatched since; its data position is that step's own batch.
-        step = pending.step
+    def _judge(self, pending: _Pending, values: Mapping[str, float], state: TrainState) -> None:
+        config = self._config
+        verdict = judge(
+            pending.step,
+            values,
+            name=config.name,
+            faults=config.faults,
+            rewinds=self._rewinds,
+            newest=lambda: self._checkpoints.latest or 0,
+            keys=lambda: [str(self._source.table['key'][row]) for row in pending.index],
+        )
+        if verdict.action == 'note':
+            self._journal.say(verdict.sentence, verdict.event)
+        elif verdict.action == 'rewind':
+            self._journal.say(verdict.sentence, verdict.event)
+            raise _GoBack(verdict.rewinds)
+        elif verdict.action == 'stop':
+            self._journal.event(verdict.event)
+            self._keep_from_before(pending.step, state)
+            raise UserError(verdict.sentence)
+
+    def _keep_from_before(self, step: int, state: TrainState) -> None:
+        """Saves the state, which a bad step left as it was before it, whatever was dispatched since; its data position is that step's."""
         sound = dataclasses.replace(state, halted=jax.device_put(np.zeros((), bool), self._program.shardings.halted))
-        data = {**self._loader.state(), 'step': step - 1}
+        data = {**self._loader.state(), 'step': step - 1, 'offset': self._rewinds.offset(step)}
         self._checkpoints.save(sound, data=data, metrics=None)
         self._checkpoints.wait()
-        keys = ', '.join(str(self._source.table['key'][row]) for row in pending.index)
-        raise UserError(
-            f'step {step} of {self._config.name} gave a loss of {values["loss"]} (gradient norm {values["grad_norm"]}): the run stopped; '
-            f'checkpoint {step - 1} is from before it; lower the learning rate or look at the images of its batch: {keys}'
-        )
 
     def _validate(self, state: TrainState) -> dict[str, float]:
         """Loss and metrics on the validation split, written down; what is not finite is left out."""
-        self._journal.time.enter('validate')
+        self._enter('validate', step=int(state.step))
         with self.dog.watch('validate', limit=self._config.watchdog.start):
             found = self._validator.measure(state)
         self._journal.numbers(int(state.step), **{f'{self._config.eval_split}/{name}': value for name, value in found.items()})

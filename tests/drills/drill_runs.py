@@ -1,0 +1,138 @@
+"""The run that the drills disturb, as a process of its own, and what is compared of two such runs.
+
+The child leaves `batches.jsonl` beside the run directory: the step, and a hash of the keys and pixels, of every batch it drew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STEPS, SAVE_EVERY = 40, 3
+_IMPORTS = ['jax', 'numpy', 'grain', 'optax', 'orbax.checkpoint', 'tensorboardX', 'retfound_jax.train.loop', 'experiments', 'drill_runs']
+
+
+def dataset(folder: Path) -> str:
+    """A small dataset as ingest writes one."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'data'))
+    import data_sets
+
+    records = data_sets.records(29, size=40)
+    return str(data_sets.write_dataset(folder, {'train': records[:21], 'val': records[21:]}))
+
+
+def config(data: str, **changes: Any) -> Any:
+    """A tiny masked autoencoder: its steps take milliseconds, so that most moments of a run are moments of a save."""
+    from retfound_jax.data.config import DataConfig
+    from retfound_jax.models.mae import MAEConfig
+    from retfound_jax.models.vit import ViTConfig
+    from retfound_jax.optim import OptimConfig
+    from retfound_jax.tasks.mae import MAETask
+    from retfound_jax.train.config import TrainConfig
+
+    encoder = ViTConfig(image_size=32, patch_size=8, width=16, depth=2, heads=2, drop_path=0.1)
+    base = TrainConfig(
+        name='drill',
+        task=MAETask(model=MAEConfig(encoder=encoder, decoder_width=16, decoder_depth=1, decoder_heads=2)),
+        data=DataConfig(path=data, image_size=32, batch_size=8),
+        optim=OptimConfig(lr=1e-3, warmup_steps=5, ema=0.9),
+        steps=STEPS,
+        log_every=1,
+        checkpoint_every=SAVE_EVERY,
+        eval_every=10,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def server() -> Any:
+    """Starts children that have everything imported already: a process is forked from one without threads and without devices."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(_IMPORTS)
+    return context
+
+
+def child(workdir: str, data: str, cache: str, changes: dict[str, Any]) -> None:
+    """Trains until done; leaves with the exit code of the command line."""
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    import jax
+    from absl import flags, logging
+
+    from retfound_jax.cli import _errors
+    from retfound_jax.core.errors import UserError
+    from retfound_jax.data.loader import Loader
+    from retfound_jax.train.loop import train
+
+    flags.FLAGS.mark_as_parsed()
+    logging.set_verbosity(logging.ERROR)
+    for name, value in {'dir': cache, 'max_size': -1}.items():
+        jax.config.update(f'jax_compilation_cache_{name}', value)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+    _record(Loader, Path(workdir).with_suffix('.batches.jsonl'))
+    try:
+        train(config(data, **changes), workdir=workdir, resume=True)
+    except UserError as error:
+        print(error, flush=True)
+        os._exit(_errors.exit_code(error))
+
+
+def _record(loader: Any, path: Path) -> None:
+    real = loader.__next__
+
+    def recording(self: Any) -> Any:
+        step = self.step
+        batch = real(self)
+        digest = hashlib.sha256(batch['index'].tobytes() + batch['image'].tobytes()).hexdigest()
+        with open(path, 'a', encoding='utf-8') as file:
+            file.write(json.dumps([step, digest]) + '\n')
+        return batch
+
+    loader.__next__ = recording
+
+
+def batches(workdir: Path) -> dict[int, str]:
+    """Hash of the batch of each step; raises AssertionError where a step drew two different ones."""
+    found: dict[int, str] = {}
+    for line in workdir.with_suffix('.batches.jsonl').read_text(encoding='utf-8').splitlines():
+        step, digest = json.loads(line)
+        assert found.setdefault(step, digest) == digest, f'step {step} drew another batch after a restart'
+    return found
+
+
+def logged(workdir: Path) -> list[tuple[int, str, float]]:
+    """The run log without its times."""
+    from retfound_jax.core.runlog import read_metrics
+
+    return [(row['step'], row['name'], row['value']) for row in read_metrics(workdir)]
+
+
+def state(workdir: Path, *, step: int = STEPS) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, as Orbax reads it without us."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as reader:
+        tree = reader.restore((workdir / 'checkpoints' / str(step) / 'state').absolute())
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """Parameters, moments, averages, counters, log and data stream of two finished runs are the same to the last bit."""
+    here, there = state(one), state(other)
+    assert here.keys() == there.keys()
+    for name in here:
+        assert here[name].dtype == there[name].dtype and here[name].tobytes() == there[name].tobytes(), f'{name} differs'
+    rows = logged(one)
+    names = [(step, name) for step, name, _ in rows]
+    assert len(set(names)) == len(names), 'a step is logged twice'
+    assert [step for step, name, _ in rows if name == 'loss'] == list(range(1, STEPS + 1)), 'a step is missing from the log'
+    assert rows == logged(other)
+    assert batches(one) == batches(other)
