@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import json
+import re
 import selectors
 import socket
 import time
@@ -53,8 +54,9 @@ def address(coordinator: str) -> tuple[str, int]:
       UsageError: it is neither.
     """
     host, colon, port = coordinator.rpartition(':')
-    host = host[1:-1] if host.startswith('[') and host.endswith(']') else host
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    bracketed = host.startswith('[') and host.endswith(']')
+    host = host[1:-1] if bracketed else host
+    if not colon or not host or (':' in host and not bracketed) or not re.fullmatch('[0-9]{1,5}', port) or not 0 < int(port) < 65536:
         raise UsageError(f'coordinator "{coordinator}" is not host:port, such as node01:8476')
     return host, int(port)
 
@@ -62,14 +64,17 @@ def address(coordinator: str) -> tuple[str, int]:
 def bind_address(coordinator: str) -> str:
     """Where process 0 listens: its loopback where that is what the others call, else every address of the host."""
     host, port = address(coordinator)
-    return f'{"127.0.0.1" if is_loopback(host) else "[::]"}:{port}'
+    place = _loopback(host) or '::'
+    return f'[{place}]:{port}' if ':' in place else f'{place}:{port}'
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine and no other."""
+def _loopback(host: str) -> str:
+    """The address of a host name or address that is this machine and no other, else ''."""
+    if host == 'localhost':
+        return '127.0.0.1'
     with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == 'localhost'
+        return host if ipaddress.ip_address(host).is_loopback else ''
+    return ''
 
 
 def _listen(roll: Roll, host: str, port: int, timeout: float, end: float) -> dict[int, str]:
@@ -88,9 +93,10 @@ def _listen(roll: Roll, host: str, port: int, timeout: float, end: float) -> dic
 
 
 def _server(host: str, port: int) -> socket.socket:
-    if is_loopback(host) or not socket.has_dualstack_ipv6():
-        return socket.create_server(('127.0.0.1' if is_loopback(host) else '', port))
-    return socket.create_server(('', port), family=socket.AF_INET6, dualstack_ipv6=True)
+    place = _loopback(host)
+    if not place and socket.has_dualstack_ipv6():
+        return socket.create_server(('', port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server((place, port), family=socket.AF_INET6 if ':' in place else socket.AF_INET)
 
 
 class _Desk:
