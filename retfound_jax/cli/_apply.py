@@ -14,11 +14,13 @@ from absl import flags
 from retfound_jax import __version__
 from retfound_jax.api.images import in_order
 from retfound_jax.api.loading import load
-from retfound_jax.api.model import batched
+from retfound_jax.api.model import Model, batched
 from retfound_jax.cli._photographs import Row, open_source
 from retfound_jax.cli._results import check_out, make_writer, rejects_path, write_rejects
 from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.mirror import opened
 from retfound_jax.core.progress import bar
+from retfound_jax.core.storage import is_remote
 
 _SHOWN = 5  # reasons that are printed
 
@@ -36,8 +38,13 @@ class Work:
         self.source = open_source(
             path, image_column=values.image_column, keep=self.keep, split=values.split, crop=values.crop
         )
-        self.model = load(
-            values.weights,
+        with opened(values.weights) as weights:
+            self.model = self._load(values, weights)
+
+    @staticmethod
+    def _load(values: flags.FlagValues, weights: Path) -> Model:
+        made = load(
+            weights if is_remote(values.weights) else values.weights,
             image_size=values.image_size,
             pool=values.pool,
             norm_twice=values.norm_twice,
@@ -47,6 +54,9 @@ class Work:
             crop=values.crop,
             size=values.size or None,
         )
+        if is_remote(values.weights):
+            made.origin['run'] = values.weights
+        return made
 
     def check_columns(self, own: Sequence[str]) -> None:
         """Raises UsageError where a column to keep has the name of one that is written anyway."""

@@ -34,6 +34,16 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Predicts validation and the split, writes predictions/ and tables/, and prints the main numbers."""
+    from retfound_jax.core.mirror import opened
+    from retfound_jax.core.storage import is_remote
+
+    if values.dataset and not is_remote(values.dataset) and not Path(values.dataset).is_dir():
+        raise UsageError(f'--dataset {values.dataset} is no directory: give one that `retfound ingest` wrote')
+    with opened(values.workdir) as workdir:
+        _evaluate(values, workdir)
+
+
+def _evaluate(values: flags.FlagValues, workdir: Path) -> None:
     from retfound_jax.evals.evaluation import evaluate_run
     from retfound_jax.evals.retfound_style import check_style
     from retfound_jax.evals.tables import EvalConfig
@@ -41,8 +51,6 @@ def run(values: flags.FlagValues) -> None:
     from retfound_jax.evals.thresholds import parse_rule
     from retfound_jax.train.checkpoint import load_run
 
-    if values.dataset and not Path(values.dataset).is_dir():
-        raise UsageError(f'--dataset {values.dataset} is no directory: give one that `retfound ingest` wrote')
     config = EvalConfig(
         by=tuple(name for name in values.by if name.strip()),
         replicates=values.replicates,
@@ -50,17 +58,22 @@ def run(values: flags.FlagValues) -> None:
         min_n=values.min_n,
         rule=parse_rule(values.threshold),
     )
-    trained = load_run(values.workdir, which=values.checkpoint)
+    trained = load_run(workdir, which=values.checkpoint)
     if values.style != 'ours':
         check_style(trained.task.kind, style=values.style)
-    done = evaluate_run(trained, workdir=values.workdir, split=values.split, dataset=values.dataset, config=config)
+    done = evaluate_run(trained, workdir=workdir, split=values.split, dataset=values.dataset, config=config)
     print(format_table(done.table, level='patient'))
-    print(f'predictions: {done.predictions_path}\ntables: {done.table_path}')
+    print(f'predictions: {_at(done.predictions_path, workdir, values)}\ntables: {_at(done.table_path, workdir, values)}')
     if values.style != 'ours':
-        _write_style(done.predictions_path, trained=trained, values=values)
+        _write_style(done.predictions_path, trained=trained, workdir=workdir, values=values)
 
 
-def _write_style(path: Path, *, trained: Any, values: flags.FlagValues) -> None:
+def _at(path: Path, workdir: Path, values: flags.FlagValues) -> str:
+    """Where a file of the run is for the user, who may have given an address."""
+    return f'{values.workdir.rstrip("/")}/{path.relative_to(workdir).as_posix()}'
+
+
+def _write_style(path: Path, *, trained: Any, workdir: Path, values: flags.FlagValues) -> None:
     """The original's metrics file from the predictions just written, named by the same split or NAME-SPLIT."""
     from retfound_jax.evals.predictions import read_predictions
     from retfound_jax.evals.retfound_style import write_style
@@ -68,9 +81,9 @@ def _write_style(path: Path, *, trained: Any, values: flags.FlagValues) -> None:
     written = write_style(
         read_predictions(path),
         style=values.style,
-        workdir=values.workdir,
+        workdir=workdir,
         name=trained.config.name,
         split=path.stem,
         batch_size=trained.config.data.batch_size,
     )
-    print(f'{written.text}\n{values.style}: {written.path}')
+    print(f'{written.text}\n{values.style}: {_at(written.path, workdir, values)}')

@@ -12,6 +12,8 @@ from typing import Any
 
 from absl import flags
 
+from retfound_jax.core.storage import is_remote
+
 SUMMARY = 'one self-contained page a clinician can read'
 
 _THUMBNAIL = 224  # [px], the longer side
@@ -30,15 +32,18 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Writes the page and prints its path."""
-    print(f'report: {write_report(values, command=shlex.join(["retfound", *sys.argv[1:]]))}')
+    from retfound_jax.core.mirror import opened
+
+    with opened(values.workdir) as workdir:
+        path = write_report(values, workdir=workdir, command=shlex.join(['retfound', *sys.argv[1:]]))
+    print(f'report: {path if values.out else values.workdir.rstrip("/") + "/" + path.name}')
 
 
-def write_report(values: flags.FlagValues, *, command: str) -> Path:
+def write_report(values: flags.FlagValues, *, workdir: Path, command: str) -> Path:
     """Finds what the run started from, writes the page, and returns its path."""
     from retfound_jax.report import page
     from retfound_jax.report.collect import collect, read_run
 
-    workdir = Path(values.workdir)
     config = read_run(workdir).config
     data = _data(config, dataset=values.dataset)
     pretrain = _given_or(values.pretrain, str(config.get('init_from') or ''), beside='config.json')
@@ -98,11 +103,16 @@ def _data(config: Any, *, dataset: str) -> Any:
     if not isinstance(config.get('data'), dict):
         return None
     data = dataclasses.replace(from_dict(DataConfig, config['data']), labels=(), fraction=1.0)
-    return None if data.path and not Path(data.path).is_dir() else data
+    return None if data.path and not is_remote(data.path) and not Path(data.path).is_dir() else data
 
 
 def _given_or(given: str, recorded: str, *, beside: str) -> Path | None:
-    """What the user named, or what the run recorded where it is still there."""
+    """What the user named, or what the run recorded where it is still there; of a dataset in an object store its manifest is fetched."""
+    address = given or recorded
+    if is_remote(address) and beside == 'manifest.json':
+        from retfound_jax.data.remote import open_remote
+
+        return open_remote(address).folder
     if given:
         return Path(given)
     return Path(recorded) if recorded and (Path(recorded) / beside).exists() else None

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import warnings
 from collections.abc import Iterator
+from typing import Any
+
+from retfound_jax.core.storage import Store
 
 BUCKET = 'retina'
+SECRET = 'a-word-that-nobody-may-read'
+
+
+def store_at(place: str, **options: Any) -> Store:
+    """A store in the bucket, whose pauses are short."""
+    return Store(f's3://{BUCKET}/{place}', **{'rng': random.Random(0), 'pause': 0.01} | options)
 
 
 @contextlib.contextmanager
