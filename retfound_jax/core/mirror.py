@@ -111,6 +111,18 @@ class Mirror:
         self._claim = uuid.uuid4().hex.encode()
         self._store.write(_OWNER, self._claim)
 
+    def begin(self, *, overwrite: bool = False) -> None:
+        """Fetches the checkpoints, or deletes all that is home, and claims the run: after `fetch_logs`, before the first step.
+
+        Raises:
+          UserError: home cannot be read or written, or none of its checkpoints is whole.
+        """
+        if overwrite:
+            self.clear()
+        else:
+            self.fetch_steps()
+        self.claim()
+
     def clear(self) -> None:
         """Deletes everything at home, what makes checkpoints count first."""
         for step in self._complete():
@@ -319,11 +331,41 @@ def opened(workdir: Path | str, *, store: Store | None = None, purpose: str = 'r
         yield Path(workdir)
         return
     store = store or Store(str(workdir))
-    with scratch(store.root, purpose=purpose) as local, Mirror(local, store) as mirror:
+    with scratch(store.root, purpose=purpose) as local, _named(local, store.root), Mirror(local, store) as mirror:
         mirror.fetch()
         if not any(local.iterdir()):
             raise UsageError(f'{store.root} holds no run; give the --workdir of a training run')
         yield local
+
+
+@contextlib.contextmanager
+def training(workdir: Path | str, *, processes: int = 1, store: Store | None = None) -> Iterator[tuple[Path, Mirror | None]]:
+    """The folder that a run is trained in, and what keeps it at home: the directory itself and None, or a local one and its mirror.
+
+    The files of the run but for its checkpoints are there; `Mirror.begin` brings those, once it is known that the run may go on.
+
+    Raises:
+      UsageError: the run has several processes, and its home is an object store.
+      UserError: the store cannot be read, or another process works on the run.
+    """
+    check_alone(workdir, processes=processes)
+    if not is_remote(workdir):
+        yield Path(workdir), None
+        return
+    store = store or Store(str(workdir))
+    with scratch(store.root) as local, _named(local, store.root), Mirror(local, store) as mirror:
+        mirror.fetch_logs()
+        yield local, mirror
+
+
+@contextlib.contextmanager
+def _named(local: Path, address: str) -> Iterator[None]:
+    """Errors speak of the address that the user gave, not of a folder that he never heard of."""
+    try:
+        yield
+    except UserError as error:
+        error.args = tuple(arg.replace(str(local), address) if isinstance(arg, str) else arg for arg in error.args)
+        raise
 
 
 @contextlib.contextmanager

@@ -236,6 +236,27 @@ def test_a_reader_gets_a_copy_and_what_it_writes_goes_home(tmp_path, monkeypatch
         pass
 
 
+def test_training_begins_once_it_is_known_that_the_run_may_go_on(tmp_path, monkeypatch):
+    monkeypatch.setenv(mirror_lib.SCRATCH, str(tmp_path / 'scratch'))
+    files = FlakyFileSystem()
+    train(tmp_path / 'a', store_of(files), last=10)
+    with mirror_lib.training('memory://runs/a', store=store_of(files)) as (local, mirror):
+        assert (local / 'metrics.jsonl').is_file() and not (local / 'checkpoints').exists()
+        with pytest.raises(UserError, match='^--workdir memory://runs/a is not empty$'):
+            with mirror_lib._named(local, 'memory://runs/a'):
+                raise UserError(f'--workdir {local} is not empty')
+        mirror.begin()
+        is_whole(local, last=10)
+    with mirror_lib.training('memory://runs/a', store=store_of(files)) as (local, mirror):
+        shutil.rmtree(local)
+        local.mkdir()
+        assert 'complete/10.json' in store_of(files).list()
+        mirror.begin(overwrite=True)
+        assert set(store_of(files).list()) == {'complete/owner'}
+    with mirror_lib.training(tmp_path / 'a', processes=4) as (local, mirror):
+        assert local == tmp_path / 'a' and mirror is None
+
+
 def test_two_processes_of_a_machine_do_not_share_a_scratch_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(mirror_lib.SCRATCH, str(tmp_path))
     with mirror_lib.scratch('s3://b/a') as folder, mirror_lib.scratch('s3://b/b') as other:
