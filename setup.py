@@ -22,6 +22,7 @@ REQUIRES = [
     'tensorflow-datasets>=4.9.10',
     'importlib_resources',  # imported by tensorflow-datasets, not declared there
     'protobuf',
+    'fsspec>=2024.6',  # object stores; etils brings it
     'filelock',  # jax bounds its cache of compiled programs with it, and does not declare it
     # images
     'numpy>=2.0',
@@ -49,6 +50,8 @@ EXTRAS = {
     'cuda': ['jax[cuda13]'],
     'tpu': ['jax[tpu]'],
     'plan': ['jax[tpu]'],  # for its libtpu, of the version that goes with jax: it compiles for TPUs that are not there
+    's3': ['s3fs>=2024.6'],  # datasets and runs in s3://
+    'gcs': ['gcsfs>=2024.6'],  # and in gs://
     'hub': ['huggingface_hub>=1.0'],  # weights by a name of the Hub
     'convert': ['torch>=2.6'],  # weights saved by a PyTorch before 1.6; later ones are read without it
     'dev': ['chex', 'huggingface_hub>=1.0', 'hypothesis', 'pytest>=8', 'pytest-xdist', 'ruff', 'setuptools>=77'],
