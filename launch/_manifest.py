@@ -14,6 +14,7 @@ PORT = 8476  # of process 0
 JOB = 'host'  # pods are NAME-host-SLICE-NUMBER, and have that for a host name
 _USER = 10001  # of the images made from launch/docker
 _TEMPORARY = ('/tmp', '/dev/shm')  # all that can be written besides volumes; data workers hand over images by the second
+_PLAIN = re.compile(r'(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z][\w./-]*')  # keys that YAML takes for text without quotes
 _SAID = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]')  # characters that YAML wants written as a number
 
 
@@ -168,7 +169,7 @@ def yaml(value: Any) -> str:
 def _lines(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            name = key if re.fullmatch(r'[A-Za-z][\w./-]*', key) else _scalar(key)
+            name = key if _PLAIN.fullmatch(key) else _scalar(key)
             yield from _entry(f'{name}:', inner)
     elif isinstance(value, Sequence) and not isinstance(value, str) and value:
         for inner in value:

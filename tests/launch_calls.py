@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = ROOT / 'launch'
 PATIENCE = 30.0  # [s] for what takes a fraction of a second on a quiet machine
 
-# What breaks quoting: spaces, quotes, newlines, what a shell or Kubernetes would put something else for, what YAML takes for more than text.
+# What breaks quoting: spaces, quotes, newlines, what a shell or Kubernetes puts something else for, what YAML takes for no text.
 HOSTILE = [
     'runs/with space',
     "it's",
