@@ -7,6 +7,7 @@ monotonic clock.
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import json
@@ -62,9 +63,11 @@ class Heart:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name='heartbeat', daemon=True)
         self._thread.start()
+        atexit.register(self._leave)
 
     def close(self) -> None:
         """Says that this process leaves on purpose, and ends the thread."""
+        atexit.unregister(self._leave)
         self._closed.set()
         self._thread.join(3 * _ANSWER)
         with contextlib.suppress(host_store.NoAnswer):
@@ -102,32 +105,30 @@ class Heart:
         return _slowest(after)
 
     def farewell(self, sentence: str, *, code: int = RESTART) -> None:
-        """Leaves the reason of this process' end for the others; process 0 then waits up to LINGER [s] until they have ended too.
+        """Leaves the reason of this process' end for the others; process 0 then waits up to LINGER [s] until they have ended.
 
         Whatever is in the way of the end, such as devices that still wait for each other, it comes within LINGER + LAST [s].
         """
         self.gone = True
-        self._closed.set()
         last = threading.Timer(LINGER + LAST, os._exit, (code,))
         last.daemon = True
         last.start()
         if self._mute:
             return
-        try:
+        with contextlib.suppress(host_store.NoAnswer):  # where process 0 is the one that is gone
             host_store.put(f'{_ROOT}/ended/{self._index:05d}', json.dumps([code, sentence]), timeout=_ANSWER)
-            end = time.monotonic() + LINGER
-            while self._index == 0 and time.monotonic() < end and self._others():
-                time.sleep(0.1)
-        except host_store.NoAnswer:
-            return  # process 0 is the one that is gone
+            self._linger()
 
-    def _others(self) -> list[int]:
-        """Whom process 0 still waits for: those that speak and have not said why they end."""
-        ended = host_store.folder(f'{_ROOT}/ended', timeout=_ANSWER)
-        self._listen()
-        now = time.monotonic()
-        speaking = [rank for rank, (word, since) in self._seen.items() if now - since < 3 * self._period and word.doing != _LEFT]
-        return [rank for rank in speaking if rank != self._index and f'{rank:05d}' not in ended]
+    def _linger(self) -> None:
+        """At process 0: waits until nobody else speaks."""
+        end = time.monotonic() + LINGER
+        while self._index == 0 and time.monotonic() < end:
+            self._listen()
+            now = time.monotonic()
+            seen = [(word, since) for rank, (word, since) in self._seen.items() if rank != 0]
+            if not any(word.beat and word.doing != _LEFT and now - since < 3 * self._period for word, since in seen):
+                return
+            time.sleep(0.1)
 
     def _run(self) -> None:
         last = time.monotonic()
@@ -137,9 +138,16 @@ class Heart:
                 self._begin_anew()
             last = now
             sentence, code = self._beat()
-            if sentence and not self._closed.wait(_GRACE):
+            if sentence and not self.gone and not self._closed.wait(_GRACE) and not self.gone:
+                with contextlib.suppress(host_store.NoAnswer):
+                    self._linger()
                 self._end(sentence, code)
                 return
+
+    def _leave(self) -> None:
+        """At the very end of the process: process 0 need not wait for it any longer."""
+        if not self._closed.is_set() and not self._mute:
+            self.close()
 
     def _begin_anew(self) -> None:
         now = time.monotonic()

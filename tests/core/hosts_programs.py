@@ -87,6 +87,35 @@ def only_start(index: int, count: int, port: int, *, timeout: float, **_: Any) -
         say('started')
 
 
+def leave_early(index: int, count: int, port: int, *, stays: int, **_: Any) -> None:
+    """One process stays longer than the others wait for it at the end."""
+    from retfound_jax.core import hosts
+    from retfound_jax.core.errors import RESTART
+
+    join(index, count, port)
+    if index == stays:
+        time.sleep(600)
+    try:
+        hosts.stop(timeout=1.0)
+    except hosts.MissingHosts as error:
+        say('missing', sentence=str(error), ranks=error.ranks)
+        hosts.farewell(str(error))
+        os._exit(RESTART)
+
+
+def devices_first(index: int, count: int, port: int, **_: Any) -> None:
+    """Looks for devices before it joins."""
+    import jax
+
+    from retfound_jax.core.errors import UserError
+
+    jax.devices()
+    try:
+        join(index, count, port, timeout=5.0)
+    except UserError as error:
+        say('failed', sentence=str(error))
+
+
 def steps(index: int, count: int, port: int, *, folder: str, limit: float, silence: float = 60.0, act: str = '', **_: Any) -> None:
     """Steps with a sum over all devices in each, under a watchdog, as training has them; process 1 does `act` at step 5."""
     import jax
@@ -125,7 +154,8 @@ def steps(index: int, count: int, port: int, *, folder: str, limit: float, silen
                 os._exit(code)
 
 
-PROGRAMS: dict[str, Callable[..., None]] = {program.__name__: program for program in (talk, late, only_start, steps)}
+_ALL = (talk, late, only_start, leave_early, devices_first, steps)
+PROGRAMS: dict[str, Callable[..., None]] = {program.__name__: program for program in _ALL}
 
 if __name__ == '__main__':
     PROGRAMS[sys.argv[1]](int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), **json.loads(sys.argv[5] if len(sys.argv) > 5 else '{}'))
