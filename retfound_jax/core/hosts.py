@@ -80,7 +80,8 @@ def _join(found: Start, *, timeout: float) -> None:
             found.coordinator,
             found.count,
             found.index,
-            cluster_detection_method='deactivate',  # what there was to find is found; one process may own all devices of its host
+            local_device_ids=found.device,
+            cluster_detection_method='deactivate',  # what there was to find is found
             initialization_timeout=int(timeout),
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=SHUTDOWN,

@@ -30,6 +30,7 @@ class Start:
     index: int
     count: int
     origin: str  # who said so: 'flags', 'environment', 'SLURM', 'Open MPI', 'Cloud TPU', 'JAX'
+    device: int | None = None  # the one device of the host that is this process' own; None for all that it sees
 
 
 def find(
@@ -110,7 +111,16 @@ def _of_slurm(environ: Mapping[str, str], coordinator: str) -> Start | None:
     # Above the ports that Linux gives out by itself (32768 to 60999), and another one for each step that may share a node.
     port = 61440 + (31 * _number('SLURM_JOB_ID', job) + _number('SLURM_STEP_ID', environ.get('SLURM_STEP_ID') or '0')) % 4096
     address = coordinator or f'{next(hosts_of(nodes))}:{port}'
-    return _checked({'coordinator': address, 'SLURM_PROCID': rank, 'SLURM_NTASKS': tasks}, origin='SLURM')
+    found = _checked({'coordinator': address, 'SLURM_PROCID': rank, 'SLURM_NTASKS': tasks}, origin='SLURM')
+    return dataclasses.replace(found, device=_own_device(environ, found.count))
+
+
+def _own_device(environ: Mapping[str, str], count: int) -> int | None:
+    """Where several tasks share a node whose GPUs they all see, each takes the one of its own number there."""
+    nodes, local = environ.get('SLURM_STEP_NUM_NODES') or environ.get('SLURM_NNODES'), environ.get('SLURM_LOCALID')
+    seen = environ.get('CUDA_VISIBLE_DEVICES') or environ.get('SLURM_STEP_GPUS') or ''
+    shared = nodes and local and count > _number('SLURM_STEP_NUM_NODES', nodes) and ',' in seen
+    return _number('SLURM_LOCALID', local) if shared else None
 
 
 def _of_open_mpi(environ: Mapping[str, str], coordinator: str) -> Start | None:

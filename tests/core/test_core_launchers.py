@@ -111,6 +111,20 @@ def test_flags_win_over_the_environment_and_the_coordinator_alone_replaces_the_a
     assert find(coordinator='here:1', environ=mpi) == Start(coordinator='here:1', index=1, count=3, origin='Open MPI')
 
 
+@pytest.mark.parametrize(
+    ('environ', 'device'),
+    [
+        ({'SLURM_STEP_NUM_NODES': '4', 'SLURM_LOCALID': '0', 'CUDA_VISIBLE_DEVICES': '0,1,2,3'}, None),  # a task a node, all its GPUs
+        ({'SLURM_STEP_NUM_NODES': '2', 'SLURM_LOCALID': '1', 'CUDA_VISIBLE_DEVICES': '0,1'}, 1),  # two tasks a node see both GPUs
+        ({'SLURM_STEP_NUM_NODES': '2', 'SLURM_LOCALID': '1', 'CUDA_VISIBLE_DEVICES': '1'}, None),  # SLURM gave each task its own
+        ({'SLURM_STEP_NUM_NODES': '2', 'SLURM_LOCALID': '1'}, None),  # no GPUs
+    ],
+)
+def test_tasks_that_share_a_node_share_its_devices(environ: Mapping[str, str], device: int | None) -> None:
+    start = find(environ={**SLURM, 'SLURM_STEP_NODELIST': 'n[1-4]', **environ})
+    assert start is not None and start.device == device
+
+
 def test_two_steps_of_a_slurm_job_have_two_ports() -> None:
     steps = [find(environ={**SLURM, 'SLURM_STEP_NODELIST': 'n1', 'SLURM_STEP_ID': str(step)}) for step in range(3)]
     ports = {int(step.coordinator.rsplit(':', 1)[1]) for step in steps if step}
