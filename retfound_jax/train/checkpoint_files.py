@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import errno
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -93,7 +95,14 @@ def has_list(folder: Path) -> bool:
 
 
 def seal(folder: Path, *, origin: Mapping[str, Any] | None) -> None:
-    """Writes what a step came from and the list of its files into its directory, as the last thing before it is committed."""
+    """Writes what a step came from and the list of its files into its directory, as the last thing before it is committed.
+
+    Raises:
+      OSError: the directory is gone, or the system refuses.
+      UserError: the disk is full.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     if origin is not None:
         write_json(folder / ORIGIN, dict(origin))
     found = [name for name in _files(folder) if name not in (COMMIT, METADATA, FILES)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import logging
 import re
 import sys
 import threading
@@ -40,6 +41,11 @@ _WORDS = {
 }
 
 
+def _raised_by_us(record: logging.LogRecord) -> bool:
+    """Leaves out of the log the tracebacks of saves that failed: those become one sentence, with the traceback behind it."""
+    return not (record.exc_info and 'orbax' in record.pathname)
+
+
 class Checkpoints:
     """Saves and restores training state under `WORKDIR/checkpoints`.
 
@@ -55,15 +61,17 @@ class Checkpoints:
         keep: Keep = Keep(),  # noqa: B008 (frozen)
         origin: Origin | None = None,
         patience: float = 3600.0,
+        saved: Callable[[int], None] | None = None,
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
     ) -> None:
         """Raises UserError where no whole checkpoint is left of those there were, UsageError where the newest is of another run."""
         self.better = better
         self._root = Path(workdir).absolute() / CHECKPOINTS
-        self._origin, self._say = origin, say
+        self._origin, self._say, self._saved = origin, say, saved
         self._writing: int | None = None
         self._after: threading.Thread | None = None
         self._failure: UserError | None = None
+        logging.getLogger('absl').addFilter(_raised_by_us)
         found = as_one(self._settle, name='which checkpoint to go on from', timeout=patience)
         self.latest: int | None = found['step']  # the newest whole step, or the one whose save has begun since
         self.set_aside: tuple[str, ...] = tuple(found['said'])
@@ -75,6 +83,10 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Waits for what was started; a save that failed is raised, or said where another error is on its way."""
         self._join()
+        try:
+            self._manager.wait_until_finished()  # raises in each thread that asks, and what is behind it is closed only when nothing does
+        except Exception as failed:  # as in `_finish`
+            self._failure = self._failure or self._failed(self._writing or 0, failed)
         self._manager.close()
         if self._failure is not None and error is None:
             raise self._failure
@@ -168,11 +180,20 @@ class Checkpoints:
         """In a thread: waits for the commit, then removes the steps that are no longer kept."""
         try:
             self._manager.wait_until_finished()
+            self._look_again(step)
+            if self._saved is not None and hosts.is_first():
+                self._saved(step)  # before the next save, which drops steps that are no longer kept
         except Exception as error:  # a thread's last stop: whatever it is, `check` raises it in the main thread
             self._failure = self._failed(step, error)
             self.latest = before
         if hosts.is_first():
             files.remove(self._root / files.DELETING)
+
+    def _look_again(self, step: int) -> None:
+        """What counts is what is there: a directory that was taken away meanwhile is not noticed by whoever writes into it last."""
+        why = files.fault(self.path(step), thorough=False) if hosts.is_first() else ''
+        if why:
+            raise UserError(f'after it was written, {why}')
 
     def _join(self) -> None:
         if self._after is not None:
@@ -182,7 +203,9 @@ class Checkpoints:
     def _failed(self, step: int, error: Exception) -> UserError:
         older = [other for other in files.steps(self._root) if other != step]
         rest = f'checkpoint {older[-1]} is whole' if older else 'there is no earlier one'
-        return UserError(f'checkpoint {step} could not be written to {self._root}: {_reason(error)}; then go on with --resume ({rest})')
+        failed = UserError(f'checkpoint {step} could not be written to {self._root}: {_reason(error)}; then go on with --resume ({rest})')
+        failed.__cause__ = error
+        return failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,12 +245,16 @@ def _as_dict(state: TrainState) -> dict[str, Any]:
     return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What the system refused, in words and with what to do about it; else the first line of the error."""
-    found = _SYSTEM.search(str(error))
-    code = int(found[1]) if found else getattr(error, 'errno', None)
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__
+    codes = [int(found[1]) if (found := _SYSTEM.search(str(item))) else getattr(item, 'errno', None) for item in chain]
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return _WORDS.get(code) or f'{lines[0][:300]}; mend that'
+    return next((_WORDS[code] for code in codes if code in _WORDS), f'{lines[0][:300]}; mend that')
 
 
 def _saved_leaves(folder: Path) -> dict[str, Any]:
