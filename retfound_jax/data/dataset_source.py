@@ -15,12 +15,15 @@ import numpy as np
 
 from retfound_jax.core.errors import UsageError, UserError, nearest
 from retfound_jax.core.files import read_json
-from retfound_jax.data.store import DEMOGRAPHICS, LABEL, NUMBER_COLUMNS, SPLITS, TEXT_COLUMNS, Contents, text_column
+from retfound_jax.core.storage import is_remote
+from retfound_jax.data.remote import RemoteDataset, RemoteShard, fetch_all, open_remote
+from retfound_jax.data.store import DEMOGRAPHICS, LABEL, NUMBER_COLUMNS, SPLITS, TEXT_COLUMNS, Contents, RecordFailure, text_column
 from retfound_jax.ingest.records import SCHEMA_VERSION, decode_image
 
 _WAITED = 1e-3  # [s] a record that takes longer was not in memory (seven microseconds are usual), or another program had the core
 _SLOW = 3  # such records in one call are no chance
 _CALLS_IN_PARALLEL = 32  # before it is tried again one by one
+_OF_THE_DATA = 'Corrupted'  # how Riegeli begins to tell of a checksum that does not fit
 _BUFFER = 1 << 14  # [bytes] of a file read at once: a record of 256 px, mostly
 
 
@@ -31,12 +34,15 @@ def open_dataset(path: Path | str, *, split: str) -> Contents:
       UserError: the directory is missing, unfinished, damaged or of another schema version.
       UsageError: there is no such split.
     """
-    path = Path(path)
+    remote = open_remote(str(path)) if is_remote(path) else None
+    path = remote.folder if remote else Path(path)
     manifest = _manifest(path)
     known = {*SPLITS, *manifest['splits']}
     if split not in known:
         raise UsageError(f'the dataset {path} has no split "{split}"{nearest(split, known)}; it has {", ".join(manifest["splits"])}')
-    shards = [_shard(path, item) for item in manifest['shards'] if item['split'] == split]
+    shards = [_shard(path, item, remote) for item in manifest['shards'] if item['split'] == split]
+    if remote:
+        remote.check_room([shard.remote for shard in shards if shard.remote])
     columns, words = _columns(path, split=split, labels=list(manifest['labels']))
     counted = sum(shard.take for shard in shards)
     if counted != len(columns['key']):
@@ -46,8 +52,11 @@ def open_dataset(path: Path | str, *, split: str) -> Contents:
     return Contents(columns=columns, classes=classes, words=words, store=store, fingerprint=manifest['fingerprint'])
 
 
-def _shard(path: Path, item: dict[str, Any]) -> _Shard:
-    """One shard of the manifest; the size is compared here, the SHA-256 by ingest when asked."""
+def _shard(path: Path, item: dict[str, Any], remote: RemoteDataset | None) -> _Shard:
+    """One shard of the manifest; the size is compared here, the SHA-256 by ingest when asked, or when it is fetched."""
+    if remote:
+        shard = remote.shard(item)
+        return _Shard(filename=str(shard.path), take=item['count'], remote=shard)
     file = path / item['file']
     if not file.is_file():
         raise _damaged(path, f'{file.name} is missing')
@@ -105,6 +114,7 @@ class _Shard:
     filename: str
     take: int
     skip: int = 0
+    remote: RemoteShard | None = None  # where it comes from when it is first read
 
     @property
     def examples_in_shard(self) -> int:
@@ -121,15 +131,19 @@ class RecordStore:
     def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
         """Encoded images at positions of the concatenated shards.
 
+        Each record has a checksum of its own in the file, so that a flipped bit is found, wherever in the record it is.
+
         Raises:
-          UserError: a shard is damaged.
+          RecordFailure: a record is damaged.
+          UserError: a shard is damaged, or storage fails.
         """
         if self._open is None:
             self._open = _Records(self.shards)
+        records = self._open.read(positions)
         try:
-            return [decode_image(data) for data in self._open.read(positions)]
-        except (ValueError, RuntimeError, OSError, IndexError) as error:
-            raise _damaged(Path(self.shards[0].filename).parent, f'a record cannot be read ({str(error).splitlines()[0]})') from error
+            return [decode_image(data) for data in records]
+        except ValueError as error:
+            raise RecordFailure(f'the dataset {Path(self.shards[0].filename).parent}', str(error)) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {'shards': self.shards, '_open': None}
@@ -149,36 +163,57 @@ class _Records:
         self._lock = threading.Lock()
         self._parallel: Any = None
         self._calls_in_parallel = 0
+        self._remote = {index: shard.remote for index, shard in enumerate(shards) if shard.remote}  # not asked for yet
 
     def read(self, positions: Sequence[int]) -> list[bytes]:
         """Records in the order asked for."""
+        self._fetch(positions)
         if self._calls_in_parallel:
             self._calls_in_parallel -= 1
             return self._read_parallel(positions)
+        return self._in_order(positions)
+
+    def _fetch(self, positions: Sequence[int]) -> None:
+        """Makes the shards that are read for the first time be here, several at once."""
+        if self._remote:
+            wanted = {bisect.bisect_right(self._ends, position) for position in positions} & self._remote.keys()
+            fetch_all([self._remote[index] for index in sorted(wanted)])
+            self._remote = {index: shard for index, shard in self._remote.items() if index not in wanted}
+
+    def _in_order(self, positions: Sequence[int]) -> list[bytes]:
         found: list[bytes] = []
         slow = 0
         for place, position in enumerate(positions):
-            shard = bisect.bisect_right(self._ends, position)
-            reader = self._readers.get(shard) or self._opened(shard)
-            begun = time.perf_counter()
-            with self._lock:  # two calls, and another thread may seek between them
-                reader.seek(position - self._ends[shard] + self._shards[shard].take)
-                found.append(reader.read())
-            slow += time.perf_counter() - begun > _WAITED
+            with self._lock:  # seeking and reading are two calls, and another thread may come between them
+                shard = bisect.bisect_right(self._ends, position)
+                reader = self._readers.get(shard) or self._opened(shard)
+                begun = time.perf_counter()
+                found.append(self._one(reader, shard, position - self._ends[shard] + self._shards[shard].take))
+                slow += time.perf_counter() - begun > _WAITED
             if slow == _SLOW:
                 self._calls_in_parallel = _CALLS_IN_PARALLEL
                 return found + self._read_parallel(positions[place + 1 :])
         return found
 
+    def _one(self, reader: Any, shard: int, place: int) -> bytes:
+        try:
+            reader.seek(place)
+            return reader.read()
+        except (RuntimeError, IndexError) as error:
+            del self._readers[shard]  # a reader that has failed once fails at every record that follows
+            self._opened(shard)
+            raise _failure(error, path=Path(self._shards[shard].filename).parent) from error
+
     def _opened(self, shard: int) -> Any:
+        """A reader of the shard, kept; the lock is held."""
         from array_record.python.array_record_module import ArrayRecordReader
 
-        with self._lock:
-            if shard not in self._readers:
-                # Without these options a reader looks ahead 16 MB at every seek.
-                options = 'readahead_buffer_size:0,max_parallelism:0'
-                self._readers[shard] = ArrayRecordReader(self._shards[shard].filename, options=options, file_reader_buffer_size=_BUFFER)
-        return self._readers[shard]
+        # Without these options a reader looks ahead 16 MB at every seek.
+        options = 'readahead_buffer_size:0,max_parallelism:0'
+        reader = ArrayRecordReader(self._shards[shard].filename, options=options, file_reader_buffer_size=_BUFFER)
+        _check_open(reader, self._shards[shard])
+        self._readers[shard] = reader
+        return reader
 
     def _read_parallel(self, positions: Sequence[int]) -> list[bytes]:
         with self._lock:
@@ -186,4 +221,35 @@ class _Records:
                 import grain
 
                 self._parallel = grain.sources.ArrayRecordDataSource(list(self._shards))
-        return list(self._parallel.__getitems__(list(positions))) if positions else []
+        try:
+            return list(self._parallel.__getitems__(list(positions))) if positions else []
+        except (RuntimeError, IndexError) as error:
+            if len(positions) == 1:  # one by one it is known what is damaged, the record or its shard
+                return self._in_order(positions)
+            raise _failure(error, path=Path(self._shards[0].filename).parent) from error
+
+
+def _check_open(reader: Any, shard: _Shard) -> None:
+    """A shard whose list of records is lost is no single record: it cannot be passed over."""
+    if reader.ok() and reader.num_records() == shard.take:
+        return
+    path = Path(shard.filename)
+    try:
+        reader.seek(0)
+        reason = f'it has {reader.num_records()} records and should have {shard.take}'
+    except (RuntimeError, IndexError) as error:
+        reason = _reason(error)
+    raise _damaged(path.parent, f'{path.name} cannot be read ({reason})')
+
+
+def _failure(error: Exception, *, path: Path) -> UserError:
+    """What a checksum found is of the data, and the same for whoever reads them; anything else may be gone at the next try."""
+    reason = _reason(error)
+    if reason.startswith(_OF_THE_DATA):
+        return RecordFailure(f'the dataset {path}', reason)
+    return UserError(f'{path} cannot be read ({reason}); see to the storage, and start again')
+
+
+def _reason(error: Exception) -> str:
+    """The library's first line, without the names of places in memory and in the file that follow."""
+    return (str(error).splitlines() or ['no reason is given'])[0].split(' (')[0]

@@ -12,7 +12,10 @@ import simplejpeg
 _JPEG = b'\xff\xd8\xff'
 # Inverse DCTs of 4, 2 and 1 points have vector code in libjpeg-turbo; those of 3, 5, 6 and 7 have none and are slower than a full decode.
 _REDUCTIONS = (8, 4, 2)
-
+_PNG = b'\x89PNG\r\n\x1a\n'
+# A header that is damaged may ask for gigabytes, and decoders take the memory before they look at the data.
+_MOST_PIXELS = 1 << 27
+_LONGEST = 32  # times the shorter side: with the shorter side resized to that of a model, the other takes its share of memory
 
 _MOST_BORROWED = 1 << 23  # [bytes] that a thread keeps
 _thread = threading.local()
@@ -61,12 +64,13 @@ def open_image(data: bytes | np.ndarray) -> Encoded:
     """Reads the size of an encoded image; formats other than JPEG are decoded at once. EXIF rotation is ignored: ingest has applied it.
 
     Raises:
-      DecodeFailure: the bytes are no image.
+      DecodeFailure: the bytes are no image, or one of a size that no photograph has.
     """
     if isinstance(data, np.ndarray):
         return Encoded(data=data, height=data.shape[0], width=data.shape[1])
     if not data.startswith(_JPEG):
         pixels = _decode_other(data)
+        _check_size(*pixels.shape[:2])
         return Encoded(data=pixels, height=pixels.shape[0], width=pixels.shape[1])
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -74,6 +78,7 @@ def open_image(data: bytes | np.ndarray) -> Encoded:
         raise DecodeFailure(str(error)) from error
     if colours in ('CMYK', 'YCCK'):
         raise DecodeFailure(f'it is a {colours} JPEG, and three colours are needed')
+    _check_size(height, width)
     return Encoded(data=data, height=height, width=width)
 
 
@@ -85,9 +90,20 @@ def _scratch(size: int) -> np.ndarray:
     return kept
 
 
+def _check_size(height: int, width: int) -> None:
+    short, long = sorted((height, width))
+    if short < 1 or long > _LONGEST * short or height * width > _MOST_PIXELS:
+        raise DecodeFailure(f'it says that it is {width} x {height} px')
+
+
 def _decode_other(data: bytes) -> np.ndarray:
+    if data.startswith(_PNG):
+        _check_size(int.from_bytes(data[20:24]), int.from_bytes(data[16:20]))
     raw = np.frombuffer(data, np.uint8)
-    pixels = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if raw.size else None
+    try:
+        pixels = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION) if raw.size else None
+    except cv2.error as error:  # of a header that asks for more than OpenCV gives
+        raise DecodeFailure(f'OpenCV refuses it ({error.err or error.func})') from error
     if pixels is None:
         raise DecodeFailure('the bytes are not an image' if raw.size else 'there are no bytes')
     return pixels

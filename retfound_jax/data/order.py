@@ -9,6 +9,8 @@ import numpy as np
 _ROUNDS = 8
 _MOST_KEPT = 1 << 16  # [rows] whose whole order is kept
 _MOST_TABULATED = 16  # [bits] of half a number: with these, up to 2**32 rows
+_STAND_INS = 16  # where half of all rows are bad, one in 65,536 is left without
+_STAND_IN_STREAM = 0x5B57  # keeps their numbers apart from those of the order
 
 
 def rows_at(positions: np.ndarray, *, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,6 +29,18 @@ def rows_at(positions: np.ndarray, *, rows: int, seed: int) -> tuple[np.ndarray,
         here = epochs == epoch
         found[here] = permute(ranks[here], rows=rows, seed=seed, epoch=int(epoch))
     return epochs, found
+
+
+def stand_ins(row: int, *, epoch: int, rows: int, seed: int) -> np.ndarray:
+    """Rows to try, one after another, where `row` cannot be read: int64 [16], none of them `row`; empty where there is no other row.
+
+    They are a function of the arguments alone, so every host and worker, now or after a restart, tries the same ones.
+    """
+    if rows == 1:
+        return np.empty(0, np.int64)
+    start = _mix(_keys(seed ^ _STAND_IN_STREAM, epoch)[:1] ^ np.uint64(row))
+    drawn = _mix(start + np.arange(1, _STAND_INS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return (row + 1 + (drawn % np.uint64(rows - 1)).astype(np.int64)) % rows
 
 
 def permute(ranks: np.ndarray, *, rows: int, seed: int, epoch: int) -> np.ndarray:

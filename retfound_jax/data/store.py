@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from retfound_jax.core.errors import UserError
+
 # The columns every table has. Text is '' and a number NaN where it is missing. `group` joins patients that share an image.
 TEXT_COLUMNS = ('key', 'patient', 'group', 'laterality', 'sex', 'ethnicity', 'country', 'site', 'camera')
 NUMBER_COLUMNS = ('age',)
@@ -18,11 +20,27 @@ LABEL = 'label:'
 _MOST_CLASSES = 64
 
 
+class RecordFailure(UserError):
+    """One record is damaged, and others need not be. It holds what it says, so that it can travel between processes."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where, self.reason = where, reason
+
+    def __str__(self) -> str:
+        return f'{self.where} is damaged: a record cannot be read ({self.reason}); copy it again or ingest the images again'
+
+
 class Store(Protocol):
     """Images by position. It opens its files at the first read of each process, so that it travels to workers as a few names."""
 
     def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
-        """Encoded images, or uint8 [H, W, 3], in the order asked for."""
+        """Encoded images, or uint8 [H, W, 3], in the order asked for.
+
+        Raises:
+          RecordFailure: one of the records is damaged; the others can still be read.
+          UserError: the data cannot be read at all.
+        """
         ...
 
 

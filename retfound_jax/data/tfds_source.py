@@ -17,6 +17,7 @@ from retfound_jax.data.store import (
     SPLITS,
     TEXT_COLUMNS,
     Contents,
+    RecordFailure,
     classes_of,
     label_column,
     text_column,
@@ -106,11 +107,21 @@ def _scalars(data: tfds.core.BaseDataSource, image: str) -> dict[str, np.ndarray
     """All single values of all records by column, text as str, and the SHA-256 of each encoded image under the image's name."""
     values: dict[str, list[Any]] = {}
     for start in range(0, len(data), _AT_ONCE):
-        for record in data.__getitems__(range(start, min(start + _AT_ONCE, len(data)))):
+        for record in _records(data, range(start, min(start + _AT_ONCE, len(data)))):
             for key, value in _flat(record):
                 value = hashlib.sha256(value).hexdigest() if key == image else value
                 values.setdefault(key, []).append(value.decode('utf-8') if isinstance(value, bytes) else value)
     return {key: text_column(column) if isinstance(column[0], str) else np.asarray(column) for key, column in values.items()}
+
+
+def _records(data: tfds.core.BaseDataSource, positions: Sequence[int]) -> list[dict[str, Any]]:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return list(data.__getitems__(list(positions)))
+    except (RuntimeError, IndexError, ValueError, KeyError, DecodeError) as error:
+        reason = (str(error).splitlines() or ['no reason is given'])[0]
+        raise RecordFailure('the TFDS dataset', reason) from error
 
 
 def _flat(record: dict[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
@@ -157,5 +168,9 @@ class TfdsStore:
     image: str
 
     def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
-        """Encoded images of the positions."""
-        return [record[self.image] for record in self.data.__getitems__(list(positions))]
+        """Encoded images of the positions.
+
+        Raises:
+          RecordFailure: a record is damaged.
+        """
+        return [record[self.image] for record in _records(self.data, positions)]

@@ -15,8 +15,9 @@ from retfound_jax.data import dataset_source
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.dataset_source import open_dataset
 from retfound_jax.data.decode import open_image
-from retfound_jax.data.loader import Loader, _Memory
+from retfound_jax.data.loader import Loader
 from retfound_jax.data.sources import open_source
+from retfound_jax.data.stream import _Memory
 from retfound_jax.data.transforms import random_box, train_image
 from retfound_jax.ingest.records import decode_image, encode
 
