@@ -50,7 +50,7 @@ class Columns:
     passed_over: Mapping[str, str]  # column to the reason why it is no label
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Person:
     """What a row says about the image and its patient; '' and NaN where it says nothing."""
 

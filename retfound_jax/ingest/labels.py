@@ -15,6 +15,7 @@ from retfound_jax.core.errors import UserError
 _DELIMITERS = {',': 'comma', ';': 'semicolon', '\t': 'tab'}
 _SNIFFED_ROWS = 50
 _SHOWN_PROBLEMS = 10
+_MOST_KNOWN = 10_000
 _NUMBER = re.compile(r'[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?', re.ASCII)
 _DECIMAL_COMMA = re.compile(r'[-+]?\d+,\d+', re.ASCII)
 # 'none' is left out on purpose: it is a class in many tables ("none", "mild", "severe").
@@ -128,9 +129,10 @@ def _rows(text: str, *, delimiter: str, name: str) -> tuple[list[list[str]], lis
     # Strict: an opening quote without its partner would otherwise swallow the rest of the file into one cell.
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
     rows, lines, begin = [], [], 1
+    known: dict[str, str] = {}  # the few words that most cells hold, each kept once
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [known.get(cell) or _keep(known, cell) for cell in map(str.strip, row)]
             if any(cells):
                 rows.append(cells)
                 lines.append(begin)
@@ -138,6 +140,10 @@ def _rows(text: str, *, delimiter: str, name: str) -> tuple[list[list[str]], lis
     except csv.Error as error:
         raise UserError(f'the labels {name} cannot be read from line {begin} on: {error}; is a quotation mark left open?') from error
     return rows, lines
+
+
+def _keep(known: dict[str, str], cell: str) -> str:
+    return known.setdefault(cell, cell) if len(known) < _MOST_KNOWN else cell
 
 
 def _header(header: list[str], body: list[list[str]], *, name: str) -> tuple[tuple[str, ...], list[list[str]]]:

@@ -50,10 +50,12 @@ def open_partial(partial: Path, plan: Plan) -> None:
     Raises:
       UserError: it holds the work of another ingest.
     """
-    known = {file.path: file for file in plan.listing.files}
-    files = hashlib.sha256('\n'.join(str(known[path]) for path in plan.files).encode()).hexdigest()
-    wanted = {'files': files, 'chunk_files': work.CHUNK_FILES, 'schema_version': SCHEMA_VERSION, 'versions': assemble.versions(),
-              **dataclasses.asdict(plan.config.pictures)}
+    read, digest = frozenset(plan.files), hashlib.sha256()
+    for file in plan.listing.files:
+        if file.path in read:
+            digest.update(f'{file.size} {file.modified} {file.path}\n'.encode())
+    wanted = {'files': digest.hexdigest(), 'chunk_files': work.CHUNK_FILES, 'schema_version': SCHEMA_VERSION,
+              'versions': assemble.versions(), **dataclasses.asdict(plan.config.pictures)}
     marker = partial / 'options.json'
     found = read_json(marker) if marker.exists() else {}
     if found == wanted:

@@ -20,7 +20,7 @@ _NO_IMAGE = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
     """One candidate, with what tells whether it changed since."""
 
@@ -47,19 +47,21 @@ def scan(root: Path, *, leave_out: Sequence[Path] = ()) -> Listing:
     if not root.is_dir():
         raise UserError(f'the source {root} is not a folder')
     base = root.resolve()
-    skipped = {path.resolve() for path in leave_out}
+    skipped = {str(path.resolve()) for path in leave_out}
+    prefix = os.path.join(base, '')
     files, refused, ignored = [], {}, 0
-    for path in _walk(base, skipped):
-        name = path.relative_to(base).as_posix()
-        if path.name.startswith('.') or path.suffix.lower() in _NO_IMAGE:
+    for entry in _walk(base, skipped):
+        name = entry.path[len(prefix):].replace(os.sep, '/')
+        if entry.name.startswith('.') or os.path.splitext(entry.name)[1].lower() in _NO_IMAGE:
             ignored += 1
             continue
-        reason, status = _unsafe(path, base)
+        reason, status = _unsafe(entry, base)
         if reason or status is None:
             refused[name.encode('utf-8', 'backslashreplace').decode()] = reason
         else:
             files.append(SourceFile(path=name, size=status.st_size, modified=status.st_mtime_ns))
-    return Listing(files=tuple(sorted(files)), refused=dict(sorted(refused.items())), ignored=ignored)
+    files.sort(key=lambda file: file.path)
+    return Listing(files=tuple(files), refused=dict(sorted(refused.items())), ignored=ignored)
 
 
 def match(
@@ -119,21 +121,28 @@ def _form(text: str) -> str:
     return unicodedata.normalize('NFC', text)
 
 
-def _walk(base: Path, skipped: set[Path]) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise UserError(f'the folder {error.filename} cannot be listed: {error.strerror}') from error
+def _walk(base: Path, skipped: set[str]) -> Iterator[os.DirEntry[str]]:
+    """Everything below `base` but folders; what the system told with the listing is not asked again for each file."""
+    left = [str(base)]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        yield entry
+                    elif not entry.name.startswith('.') and entry.path not in skipped:
+                        left.append(entry.path)
+        except OSError as error:
+            raise UserError(f'the folder {error.filename} cannot be listed: {error.strerror}') from error
 
-    for folder, folders, names in os.walk(base, onerror=fail):
-        here = Path(folder)
-        links = [name for name in folders if (here / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if name not in links and not name.startswith('.') and here / name not in skipped)
-        yield from (here / name for name in sorted(names) + links)
 
-
-def _unsafe(path: Path, base: Path) -> tuple[str, os.stat_result | None]:
+def _unsafe(entry: os.DirEntry[str], base: Path) -> tuple[str, os.stat_result | None]:
     try:
-        path.name.encode('utf-8')
-        target = path.resolve(strict=True)
+        entry.path.encode('utf-8')
+        if not entry.is_symlink():  # its folders are none either, so it lies where it says
+            status = entry.stat(follow_symlinks=False)
+            return ('', status) if stat.S_ISREG(status.st_mode) else ('is not a regular file', None)
+        target = Path(entry.path).resolve(strict=True)
         status = target.stat()
     except UnicodeEncodeError:
         return 'has a name that is not valid text', None
