@@ -17,6 +17,9 @@ def define(values: flags.FlagValues) -> None:
     """Declares the verb's flags."""
     flags.DEFINE_list('images', ['10000', '100000'], 'numbers of synthetic photographs, each through a whole ingest', flag_values=values)
     flags.DEFINE_list('near', ['10000', '100000', '1000000'], 'numbers of hashes for the search of near pairs alone', flag_values=values)
+    flags.DEFINE_list(
+        'shares', ['1000000', '10000000', '100000000'], 'numbers of hashes of which one worker compares its share', flag_values=values
+    )
     flags.DEFINE_integer('workers', 1, 'processes of the runner', flag_values=values, lower_bound=1)
     flags.DEFINE_integer('cores', 100, 'for which the time of 100 million images is extrapolated', flag_values=values, lower_bound=1)
     flags.DEFINE_string('folder', '', 'for the datasets that are made and removed; left out: the temporary folder', flag_values=values)
@@ -31,7 +34,7 @@ def run(values: flags.FlagValues) -> None:
     from retfound_jax.ingest.beam.run import require, workers_options
 
     require()
-    images, near = _numbers('images', values.images), _numbers('near', values.near)
+    images, near, shares = (_numbers(name, getattr(values, name)) for name in ('images', 'near', 'shares'))
     records = []
     with tempfile.TemporaryDirectory(dir=values.folder or None) as folder:
         if images:
@@ -41,6 +44,7 @@ def run(values: flags.FlagValues) -> None:
             print(json.dumps(records[-1]), flush=True)
     for ones in (bench.EVEN, bench.UNEVEN):
         records += [bench.bench_near(count, ones=ones) for count in near]
+        records += [bench.bench_share(count, ones=ones) for count in shares]
     print(bench.table(records, workers=values.cores))
     if values.json:
         about = {'kind': 'run', **environment.facts(devices='none')}

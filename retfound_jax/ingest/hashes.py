@@ -6,7 +6,7 @@ with 256, one lies within 10. A near pair is still a candidate, not a proof.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -97,12 +97,10 @@ def near_in_band(rows: np.ndarray, *, band: int, threshold: int) -> np.ndarray:
         return np.zeros((0, 3), np.int64)
     words, planes = np.ascontiguousarray(rows).view(np.uint64), np.unpackbits(rows, axis=1)
     order, sizes = _buckets(planes[:, band::threshold + 1])
-    found = [_near_neighbours(words, order, sizes, threshold=threshold)]
-    ends = np.cumsum(sizes)
-    for end, size in zip(ends[sizes > _FEW], sizes[sizes > _FEW], strict=True):
-        found.append(_near_within(words, planes, np.sort(order[end - size:end]), threshold=threshold))
-    pairs = np.concatenate(found)
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    found = [_near_in_buckets(words, order, sizes, threshold=threshold, most=_CROWD)]
+    for end, size in zip(np.cumsum(sizes)[sizes > _CROWD], sizes[sizes > _CROWD], strict=True):
+        found += _near_in_crowd(words, planes, order[end - size:end], threshold=threshold)
+    pairs = np.unique(np.concatenate(found), axis=0)
     for before in range(band):
         apart = (planes[pairs[:, 0], before::threshold + 1] != planes[pairs[:, 1], before::threshold + 1]).any(axis=1)
         pairs = pairs[apart]
@@ -117,30 +115,34 @@ def _buckets(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.diff(np.concatenate([[0], changes, [len(order)]]))
 
 
+def _near_in_crowd(words: np.ndarray, planes: np.ndarray, rows: np.ndarray, *, threshold: int) -> Iterator[np.ndarray]:
+    """Near pairs of many rows, some more than once: they are parted by neighbouring bits, or the time would grow with their square."""
+    for columns in np.array_split(np.arange(BITS), threshold + 1):
+        order, sizes = _buckets(planes[rows[:, None], columns])
+        yield _near_in_buckets(words, rows[order], sizes, threshold=threshold, most=len(rows))
+
+
+def _near_in_buckets(words: np.ndarray, order: np.ndarray, sizes: np.ndarray, *, threshold: int, most: int) -> np.ndarray:
+    """Near pairs within all buckets of up to `most` rows."""
+    found = [_near_neighbours(words, order, sizes, threshold=threshold)]
+    some = (sizes > _FEW) & (sizes <= most)
+    for end, size in zip(np.cumsum(sizes)[some], sizes[some], strict=True):
+        found.append(_compare(words, np.sort(order[end - size:end]), threshold=threshold))
+    return np.concatenate(found)
+
+
 def _near_neighbours(words: np.ndarray, order: np.ndarray, sizes: np.ndarray, *, threshold: int) -> np.ndarray:
-    """Near pairs of all buckets of up to `_FEW` rows: each row beside the next, the next but one, and so on."""
-    bucket = np.repeat(np.arange(len(sizes)), sizes)
-    bucket[np.repeat(sizes > _FEW, sizes)] = -1
+    """Near pairs within all buckets of up to `_FEW` rows: each row beside the next, the next but one, and so on."""
+    few = np.repeat((sizes > 1) & (sizes <= _FEW), sizes)
+    bucket, order = np.repeat(np.arange(len(sizes)), sizes)[few], order[few]
     found = [np.zeros((0, 3), np.int64)]
     for lag in range(1, min(_FEW, int(sizes.max()))):
-        here = np.flatnonzero((bucket[lag:] == bucket[:-lag]) & (bucket[lag:] >= 0))
+        here = np.flatnonzero(bucket[lag:] == bucket[:-lag])
         a, b = order[here], order[here + lag]
         distance = np.bitwise_count(words[a] ^ words[b]).sum(axis=1, dtype=np.int64)
         near = distance <= threshold
         found.append(np.stack([np.minimum(a, b)[near], np.maximum(a, b)[near], distance[near]], axis=1))
     return np.concatenate(found)
-
-
-def _near_within(words: np.ndarray, planes: np.ndarray, rows: np.ndarray, *, threshold: int) -> np.ndarray:
-    """Near pairs of `rows`, in rising order. A crowd is parted once more, by neighbouring bits, or its time would grow with its square."""
-    if len(rows) <= _CROWD:
-        return _compare(words, rows, threshold=threshold)
-    found = [np.zeros((0, 3), np.int64)]
-    for columns in np.array_split(np.arange(BITS), threshold + 1):
-        order, sizes = _buckets(planes[rows[:, None], columns])
-        for end, size in zip(np.cumsum(sizes)[sizes > 1], sizes[sizes > 1], strict=True):
-            found.append(_compare(words, np.sort(rows[order[end - size:end]]), threshold=threshold))
-    return np.unique(np.concatenate(found), axis=0)
 
 
 def _compare(words: np.ndarray, rows: np.ndarray, *, threshold: int) -> np.ndarray:

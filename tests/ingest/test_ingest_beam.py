@@ -236,10 +236,10 @@ def test_the_command_runs_it_and_passes_options_on(tmp_path: Path, photographs: 
 
 
 def test_the_bench_says_what_an_image_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ['bench', 'ingest', '--images', '100,300', '--near', '50', '--folder', str(tmp_path), '--json', str(tmp_path / 'out.json')]
-    assert front_door.main(words) == 0
+    words = ['bench', 'ingest', '--images', '100,300', '--near', '50', '--shares', '1000', '--folder', str(tmp_path)]
+    assert front_door.main([*words, '--json', str(tmp_path / 'out.json')]) == 0
     assert 'extrapolated, not run: 100,000,000 images on 100 such cores' in capsys.readouterr().out
-    assert len((tmp_path / 'out.json').read_text().splitlines()) == 1 + 3 + 2
+    assert len((tmp_path / 'out.json').read_text().splitlines()) == 1 + 3 + 4
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import resource
 import time
@@ -16,10 +17,13 @@ from retfound_jax.ingest import hashes, pipeline
 from retfound_jax.ingest.beam import job as jobs
 from retfound_jax.ingest.beam import run, synthetic, twins
 from retfound_jax.ingest.columns import Columns
+from retfound_jax.ingest.duplicates import NEAR_THRESHOLD
 from retfound_jax.ingest.plan import IngestConfig, Plan
 
 FAR = 100_000_000  # [images] that the cost of an image is extrapolated to
-EVEN, UNEVEN = 0.5, 0.28  # share of ones: as in random hashes, and where two agree in a band as often as hashes of retinas do (1 in 2**14)
+# Shares of ones in drawn hashes: random ones, and such as agree in a band as often as those of retinas do (1 in 2**14, of 5,234).
+EVEN, UNEVEN = 0.5, 0.28
+_NAMES = {'near': 'near pairs', 'share': 'a share of comparing'}
 
 
 def bench_run(count: int, *, folder: Path, options: Sequence[str]) -> dict[str, Any]:
@@ -54,12 +58,14 @@ def bench_local(count: int, *, folder: Path) -> dict[str, Any]:
 
 
 def bench_near(count: int, *, ones: float) -> dict[str, Any]:
-    """The steps that seek near pairs, on drawn hashes and without Beam. ones: share of bits that are set."""
+    """The steps that seek near pairs, on drawn hashes and without Beam: seconds of the processor. ones: share of bits that are set."""
     rng = np.random.default_rng(count)
     drawn = [np.packbits(rng.random((min(1 << 14, count - begin), hashes.BITS)) < ones, axis=1) for begin in range(0, count, 1 << 14)]
     images = [(str(place), str(place), str(place), row.tobytes().hex()) for place, row in enumerate(itertools.chain(*drawn))]
     job = jobs.make_job(_plan(count, Path('none')), partial=Path('none'), process=synthetic.process)
-    start = time.perf_counter()
+    gc.collect()
+    gc.freeze()  # the drawn hashes are not of the pipeline, and would be gone through with each collection
+    start = time.process_time()
     looks: dict[int, list] = defaultdict(list)
     for image in images:
         number, plain = twins.by_look(image, job=job)
@@ -69,23 +75,55 @@ def bench_near(count: int, *, ones: float) -> dict[str, Any]:
         for found in twins.looks(group, job=job):
             if getattr(found, 'tag', None) == twins.BLOCK:
                 blocks[found.value[0]].append(found.value[1])
-    dealt = time.perf_counter()
+    dealt = time.process_time()
     pairs = sum(len(list(twins.near(block, job=job))) // 2 for block in blocks.items())
-    end = time.perf_counter()
-    return {'kind': 'near', 'ones': ones, 'images': count, 'us_per_image': (end - start) / count * 1e6, 'pairs': pairs,
-            'compare_us_per_image': (end - dealt) / count * 1e6, **_sizes(list(blocks.values()), threshold=job.near_threshold)}
+    end = time.process_time()
+    gc.unfreeze()
+    return {'kind': 'near', 'ones': ones, 'images': count, 'cpu_us_per_image': (end - start) / count * 1e6, 'pairs': pairs,
+            'compare_cpu_us_per_image': (end - dealt) / count * 1e6, **_sizes(list(blocks.values()), threshold=job.near_threshold)}
+
+
+def bench_share(count: int, *, ones: float, shares: int = 4) -> dict[str, Any]:
+    """One worker's share of the comparing of `count` hashes, drawn by itself: the largest bucket of the last band, and a few others.
+
+    Which bits of the band lead to a bucket is known, and so is how many of `count` hashes have them: the share of a hundred
+    million can be compared without the rest. Each image is in one such share for each band.
+    """
+    band = NEAR_THRESHOLD
+    width = len(range(band, hashes.BITS, band + 1))
+    values = np.arange(1 << width, dtype=np.uint32)
+    places = twins.places_of(np.packbits(_bits(values, width), axis=1), count=twins.buckets(count))
+    expected = count * ones ** np.bitwise_count(values) * (1 - ones) ** (width - np.bitwise_count(values).astype(float))
+    totals = np.bincount(places, weights=expected)
+    rng = np.random.default_rng(count)
+    chosen = {int(totals.argmax()), *rng.integers(0, len(totals), shares).tolist()}
+    seconds = rows = largest = 0
+    for place in chosen:
+        there = np.flatnonzero(places == place)
+        sizes = rng.poisson(expected[there])
+        planes = rng.random((sizes.sum(), hashes.BITS)) < ones
+        planes[:, band::band + 1] = np.repeat(_bits(values[there], width), sizes, axis=0)
+        packed = np.packbits(planes, axis=1)
+        start = time.process_time()
+        hashes.near_in_band(packed, band=band, threshold=band)
+        seconds, rows, largest = seconds + time.process_time() - start, rows + len(packed), max(largest, int(sizes.max()))
+    return {'kind': 'share', 'ones': ones, 'images': count, 'cpu_us_per_image': seconds / rows * (band + 1) * 1e6,
+            'largest_bucket': largest, 'shares': len(chosen), 'most_for_one_worker': int(totals.max())}
+
+
+def _bits(values: np.ndarray, width: int) -> np.ndarray:
+    return (values[:, None] >> np.arange(width - 1, -1, -1, dtype=np.uint32) & 1).astype(np.uint8)
 
 
 def table(records: Sequence[dict[str, Any]], *, workers: int) -> str:
     """The records for people, and how long very many images would take: extrapolated from the cost of the most that were run."""
-    lines = [f'{"what":26}{"images":>11}{"us/image":>10}{"of first":>10}{"CPU us":>9}']
+    lines = [f'{"what":32}{"images":>11}{"CPU us/image":>14}{"of first":>10}{"us/image":>10}{"largest bucket":>16}']
     first: dict[str, float] = {}
     for record in records:
-        name = record['how'] if record['kind'] == 'ingest' else f'near pairs, {record["ones"]:.0%} ones'
-        cost = record['us_per_image']
-        ratio = cost / first.setdefault(name, cost)
-        busy = f'{record["cpu_us_per_image"]:9.0f}' if 'cpu_us_per_image' in record else ''
-        lines.append(f'{name:26}{record["images"]:11,}{cost:10.1f}{ratio:10.2f}{busy}')
+        name = record.get('how') or f'{_NAMES[record["kind"]]}, {record["ones"]:.0%} ones'
+        cost = record['cpu_us_per_image']
+        waited = f'{record["us_per_image"]:10.1f}' if 'us_per_image' in record else f'{record["largest_bucket"]:26,}'
+        lines.append(f'{name:32}{record["images"]:11,}{cost:14.1f}{cost / first.setdefault(name, cost):10.2f}{waited}')
     runs = [record for record in records if record.get('how') == 'beam']
     if runs:
         hours = runs[-1]['cpu_us_per_image'] * FAR / workers / 3.6e9

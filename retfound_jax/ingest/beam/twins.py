@@ -98,14 +98,19 @@ def pair(values: Iterable[Any]) -> Pair:
     return Pair(**dict(zip(_PAIR_FIELDS, values, strict=True)))
 
 
+def places_of(keys: np.ndarray, *, count: int) -> np.ndarray:
+    """The bucket, of `count`, of each row of bits: uint8 [n, k] to int64 [n]."""
+    mixed = np.zeros(len(keys), np.uint64)
+    for column in keys.T:
+        mixed = (mixed + column + 1) * np.uint64(0x9E3779B97F4A7C15)  # wraps around: an odd factor spreads the bits upwards
+    return ((mixed >> np.uint64(32)) % np.uint64(count)).astype(np.int64)
+
+
 def _dealt(rows: np.ndarray, *, band: int, threshold: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
     """Rows by the bucket of their bits in a band: rows that agree in it meet."""
     if not len(rows):
         return
-    mixed = np.zeros(len(rows), np.uint64)
-    for column in hashes.band_keys(rows, band=band, threshold=threshold).T:
-        mixed = (mixed + column + 1) * np.uint64(0x9E3779B97F4A7C15)  # wraps around: an odd factor spreads the bits upwards
-    places = ((mixed >> np.uint64(32)) % np.uint64(count)).astype(np.int64)
+    places = places_of(hashes.band_keys(rows, band=band, threshold=threshold), count=count)
     order = np.argsort(places, kind='stable')
     starts = np.flatnonzero(np.diff(places[order], prepend=-1))
     for begin, end in zip(starts, [*starts[1:], len(order)], strict=True):
