@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grain
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+from tensorflow_datasets.proto import tf_example_pb2  # noqa: F401 - records are decoded with it
 
 from retfound_jax.core.errors import UsageError, UserError, nearest
 from retfound_jax.core.files import read_json
@@ -20,6 +23,8 @@ from retfound_jax.data.remote import RemoteDataset, RemoteShard, fetch_all, open
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, NUMBER_COLUMNS, SPLITS, TEXT_COLUMNS, Contents, RecordFailure, text_column
 from retfound_jax.ingest.records import SCHEMA_VERSION, decode_image
 
+# What reading needs is imported above, and not in the threads that read: tensorflow_datasets makes every import of the process a lazy one
+# while it is being imported itself, and a thread that imports something then gets a stand-in that cannot be used.
 _WAITED = 1e-3  # [s] a record that takes longer was not in memory (seven microseconds are usual), or another program had the core
 _SLOW = 3  # such records in one call are no chance
 _CALLS_IN_PARALLEL = 32  # before it is tried again one by one
@@ -206,8 +211,6 @@ class _Records:
 
     def _opened(self, shard: int) -> Any:
         """A reader of the shard, kept; the lock is held."""
-        from array_record.python.array_record_module import ArrayRecordReader
-
         # Without these options a reader looks ahead 16 MB at every seek.
         options = 'readahead_buffer_size:0,max_parallelism:0'
         reader = ArrayRecordReader(self._shards[shard].filename, options=options, file_reader_buffer_size=_BUFFER)
@@ -218,8 +221,6 @@ class _Records:
     def _read_parallel(self, positions: Sequence[int]) -> list[bytes]:
         with self._lock:
             if self._parallel is None:
-                import grain
-
                 self._parallel = grain.sources.ArrayRecordDataSource(list(self._shards))
         try:
             return list(self._parallel.__getitems__(list(positions))) if positions else []
