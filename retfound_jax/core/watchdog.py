@@ -49,7 +49,7 @@ class Watchdog:
           note: told what the process is at, whenever that changes (hosts.note).
           end: told the sentence before the process ends (hosts.farewell); left after ASKING [s] as well.
         """
-        self._folder, self._index, self._tick = folder, index, tick
+        self.folder, self._index, self._tick = folder, index, tick
         self._who, self._note, self._end = who or (lambda: ''), note or (lambda doing, step: None), end or (lambda sentence: None)
         self._lock = threading.Lock()
         self._phases: list[_Phase] = []
@@ -124,9 +124,9 @@ class Watchdog:
     def _dump(self, phase: _Phase) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # an error stream that is closed, or is none
             faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
-        if self._folder is None:
+        if self.folder is None:
             return
-        path = self._folder / f'stacks-host-{self._index:05d}.txt'
+        path = self.folder / f'stacks-host-{self._index:05d}.txt'
         try:
             with open(path, 'a', encoding='utf-8') as file:
                 file.write(f'{time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} {phase}: no progress for {phase.limit:g} s\n')

@@ -13,6 +13,7 @@ import numpy as np
 
 from retfound_jax.core import compile_cache, environment, goodput, hosts
 from retfound_jax.core.errors import Preempted, UserError
+from retfound_jax.core.mirror import Mirror, training
 from retfound_jax.core.watchdog import Watchdog
 from retfound_jax.data.failures import read_failures
 from retfound_jax.data.loader import Loader
@@ -91,19 +92,23 @@ def train(
       UserError: the data, the directory or a checkpoint cannot be used, or the loss became non-finite.
       Preempted: a notice came, or another process is gone; to be started again.
     """
-    workdir, config = Path(workdir), align(config)
-    with _watched(workdir) as dog, contextlib.ExitStack() as stack:
+    config = align(config)
+    with _watched() as dog, contextlib.ExitStack() as stack:
         with dog.watch('start', limit=config.watchdog.start):
+            folder, mirror = stack.enter_context(training(workdir, processes=hosts.count()))
+            dog.folder = folder
             source = open_source(config.data)
             config = resolve(config, source=source)
             better = validation.better if validation else Better()
-            _prepare(config, workdir=workdir, resume=resume, overwrite=overwrite, better=better)
-            journal = stack.enter_context(_journal(config, workdir, began=began))
-            checkpoints = stack.enter_context(
-                Checkpoints(workdir, better=better, keep=config.keep, origin=Origin(config=config, data=source.fingerprint))
-            )
-            trainer = _Trainer(config, source=source, workdir=workdir, checkpoints=checkpoints, journal=journal, validation=validation)
-            trainer.notice, trainer.dog = notice, dog
+            _prepare(config, workdir=folder, resume=resume, overwrite=overwrite, better=better)
+            if mirror is not None:
+                mirror.begin(overwrite=overwrite)
+            journal = stack.enter_context(_journal(config, folder, began=began))
+            origin = Origin(config=config, data=source.fingerprint)
+            saved = mirror.push_step if mirror is not None else None
+            checkpoints = stack.enter_context(Checkpoints(folder, better=better, keep=config.keep, origin=origin, saved=saved))
+            trainer = _Trainer(config, source=source, workdir=folder, checkpoints=checkpoints, journal=journal, validation=validation)
+            trainer.notice, trainer.dog, trainer.mirror = notice, dog, mirror
             stack.callback(trainer.close)
             state = trainer.start(read_weights)
         with dog.watch('train', limit=config.watchdog.step), _naming_lost_peers(config):
@@ -111,9 +116,9 @@ def train(
 
 
 @contextlib.contextmanager
-def _watched(workdir: Path) -> Iterator[Watchdog]:
+def _watched() -> Iterator[Watchdog]:
     """A watchdog; where another process may be gone, it watches the way out as well, which may wait for that process for ever."""
-    dog = Watchdog(workdir, index=hosts.index(), who=hosts.behind, end=hosts.farewell)
+    dog = Watchdog(None, index=hosts.index(), who=hosts.behind, end=hosts.farewell)
     try:
         yield dog
     except BaseException:
@@ -158,6 +163,7 @@ class _Trainer:
 
     notice: Callable[[], str]
     dog: Watchdog
+    mirror: Mirror | None  # keeps the run at home, where that is an object store
 
     def __init__(
         self,
@@ -294,6 +300,8 @@ class _Trainer:
         self, step: int, state: TrainState, batch: Mapping[str, np.ndarray], *, compiles: bool
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         self._checkpoints.check()
+        if self.mirror is not None:
+            self.mirror.check()
         if not compiles:
             return self._step(step, state, self._program.put(batch))
         self._enter('compile', step=step)

@@ -1,6 +1,6 @@
 """The run that the drills disturb, as a process of its own, and what is compared of two such runs.
 
-The child leaves `batches.jsonl` beside the run directory: the step, and a hash of the keys and pixels, of every batch it drew.
+Each child adds to `RUN.batches.jsonl` beside the run directory: a hash of row and pixels for each image of each batch it drew.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def server() -> Any:
     return context
 
 
-def child(workdir: str, data: str, cache: str, changes: dict[str, Any]) -> None:
-    """Trains until done; leaves with the exit code of the command line."""
+def child(workdir: str, data: str, cache: str, changes: dict[str, Any], member: tuple[int, int, int] | None = None) -> None:
+    """Trains until done; leaves with the exit code of the command line. member: port, number and count, where there are several."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
     import jax
     from absl import flags, logging
 
-    from retfound_jax.cli import _errors
+    from retfound_jax.cli import _errors, _hosts
     from retfound_jax.core.errors import UserError
     from retfound_jax.data.loader import Loader
     from retfound_jax.train.loop import train
@@ -76,34 +76,46 @@ def child(workdir: str, data: str, cache: str, changes: dict[str, Any]) -> None:
         jax.config.update(f'jax_compilation_cache_{name}', value)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-    _record(Loader, Path(workdir).with_suffix('.batches.jsonl'))
+    port, rank, count = member or (0, None, None)
+    _record(Loader, Path(workdir).with_suffix('.batches.jsonl'), rank=rank or 0, count=count or 1)
+    values = flags.FlagValues()
+    _hosts.define(values)
+    told = ['', *([f'--coordinator=127.0.0.1:{port}', f'--process_id={rank}', f'--num_processes={count}'] if member else [])]
+    values(told)
     try:
-        train(config(data, **changes), workdir=workdir, resume=True)
+        with _hosts.joined(values) as host:
+            train(config(data, **changes), workdir=workdir, resume=True, notice=host.notice)
     except UserError as error:
-        print(error, flush=True)
+        print(error, file=sys.stderr, flush=True)
         os._exit(_errors.exit_code(error))
 
 
-def _record(loader: Any, path: Path) -> None:
+def _record(loader: Any, path: Path, *, rank: int, count: int) -> None:
     real = loader.__next__
 
     def recording(self: Any) -> Any:
         step = self.step
         batch = real(self)
-        digest = hashlib.sha256(batch['index'].tobytes() + batch['image'].tobytes()).hexdigest()
+        pairs = zip(batch['index'].tolist(), batch['image'], strict=True)
+        digests = [hashlib.sha256(f'{index}'.encode() + image.tobytes()).hexdigest()[:16] for index, image in pairs]
         with open(path, 'a', encoding='utf-8') as file:
-            file.write(json.dumps([step, digest]) + '\n')
+            file.write(json.dumps([step, count, rank, digests]) + '\n')
         return batch
 
     loader.__next__ = recording
 
 
-def batches(workdir: Path) -> dict[int, str]:
-    """Hash of the batch of each step; raises AssertionError where a step drew two different ones."""
-    found: dict[int, str] = {}
+def batches(workdir: Path) -> dict[int, list[str]]:
+    """What stood at each place of the batch of each step; raises AssertionError where a step drew two different ones."""
+    parts: dict[tuple[int, int], dict[int, list[str]]] = {}
     for line in workdir.with_suffix('.batches.jsonl').read_text(encoding='utf-8').splitlines():
-        step, digest = json.loads(line)
-        assert found.setdefault(step, digest) == digest, f'step {step} drew another batch after a restart'
+        step, count, rank, digests = json.loads(line)
+        assert parts.setdefault((step, count), {}).setdefault(rank, digests) == digests, f'step {step} drew another batch after a restart'
+    found: dict[int, list[str]] = {}
+    for (step, count), ranks in parts.items():
+        if len(ranks) == count:  # else a process was ended before it drew its part
+            whole = [digest for rank in range(count) for digest in ranks[rank]]
+            assert found.setdefault(step, whole) == whole, f'step {step} drew another batch with {count} processes'
     return found
 
 
@@ -119,20 +131,27 @@ def state(workdir: Path, *, step: int = STEPS) -> dict[str, np.ndarray]:
     import jax
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as reader:
-        tree = reader.restore((workdir / 'checkpoints' / str(step) / 'state').absolute())
+    path, handler = (workdir / 'checkpoints' / str(step) / 'state').absolute(), ocp.PyTreeCheckpointHandler()
+    with ocp.Checkpointer(handler) as reader:
+        as_arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree)
+        tree = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_arrays))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def assert_alike(one: Path, other: Path) -> None:
+def assert_alike(one: Path, other: Path, *, steps: int = STEPS) -> None:
     """Parameters, moments, averages, counters, log and data stream of two finished runs are the same to the last bit."""
-    here, there = state(one), state(other)
+    here, there = state(one, step=steps), state(other, step=steps)
     assert here.keys() == there.keys()
     for name in here:
         assert here[name].dtype == there[name].dtype and here[name].tobytes() == there[name].tobytes(), f'{name} differs'
-    rows = logged(one)
+    assert_whole_log(one, steps=steps)
+    assert logged(one) == logged(other)
+    assert batches(one) == batches(other)
+
+
+def assert_whole_log(workdir: Path, *, steps: int) -> None:
+    """No step is missing in the log, and none stands there twice."""
+    rows = logged(workdir)
     names = [(step, name) for step, name, _ in rows]
     assert len(set(names)) == len(names), 'a step is logged twice'
-    assert [step for step, name, _ in rows if name == 'loss'] == list(range(1, STEPS + 1)), 'a step is missing from the log'
-    assert rows == logged(other)
-    assert batches(one) == batches(other)
+    assert [step for step, name, _ in rows if name == 'loss'] == list(range(1, steps + 1)), 'a step is missing from the log'
