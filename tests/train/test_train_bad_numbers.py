@@ -12,13 +12,20 @@ import jax.numpy as jnp
 import many_devices
 import numpy as np
 import pytest
+import train_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retfound_jax.core.errors import UserError
+from retfound_jax.core.runlog import read_metrics
+from retfound_jax.data.loader import Loader
+from retfound_jax.data.phantom.config import PhantomConfig
+from retfound_jax.optim import OptimConfig
 from retfound_jax.train import spikes
 from retfound_jax.train.bad_numbers import FILE, Rewinds, judge, read_rewinds
-from retfound_jax.train.config import FaultConfig
+from retfound_jax.train.checkpoint import load_run
+from retfound_jax.train.config import FaultConfig, TrainConfig
+from retfound_jax.train.loop import train
 
 CASES = [
     ['halts', 'stop', 1],
@@ -64,6 +71,91 @@ def more_results():
 @pytest.mark.parametrize('case', MORE, ids=many_devices.words)
 def test_more_steps_on_devices(more_results, case):
     assert not more_results[many_devices.words(case)], more_results[many_devices.words(case)]
+
+
+# ------------------------------------------------------------------------------------------------ the loop
+
+
+class Power(Exception):
+    """Stands for a power cut."""
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    """Makes places of the stream bad, cuts the power before a draw, and lists the places drawn."""
+    drawn, real = [], Loader.__next__
+
+    def use(*, bad=(), cut=0):
+        drawn.clear()
+
+        def draw(self):
+            if len(drawn) + 1 == cut:
+                raise Power
+            batch = real(self)
+            drawn.append(self.step + self.offset)
+            if drawn[-1] in bad:
+                batch = batch | {'labels': np.full_like(batch['labels'], np.inf)}
+            return batch
+
+        monkeypatch.setattr(Loader, '__next__', draw)
+        return drawn
+
+    return use
+
+
+def regression(policy):
+    faults = FaultConfig(on_bad_numbers=policy)
+    task = bad_number_cases.config(faults).task
+    data = train_runs.data(augment='none', phantom=PhantomConfig(patients=12, image_size=48))
+    base = {'name': 'tiny', 'steps': 10, 'checkpoint_every': 3, 'log_every': 1, 'eval_every': -1}
+    return TrainConfig(task=task, data=data, optim=OptimConfig(lr=1e-3), faults=faults, **base)
+
+
+def logged(workdir):
+    return [(row['step'], row['name'], row['value']) for row in read_metrics(workdir)]
+
+
+@pytest.mark.slow
+def test_a_run_goes_back_and_is_the_same_wherever_it_is_cut(tmp_path, stream):
+    config, bad = regression('rewind'), (5, 10)
+    drawn = stream(bad=bad)
+    assert train(config, workdir=tmp_path / 'whole').step == 10
+    assert [(one.from_step, one.to_step, one.places) for one in read_rewinds(tmp_path / 'whole').made] == [(5, 3, (4, 5)), (8, 6, (9, 10))]
+    draws = len(drawn)
+    # The batch after a bad one is drawn before the bad one's numbers are read.
+    assert drawn == [1, 2, 3, 4, 5, 6, *range(6, 12), *range(11, 15)]
+    wanted = load_run(tmp_path / 'whole', which='latest').params
+    # Each step is told once, though some were done twice.
+    assert [step for step, name, _ in logged(tmp_path / 'whole') if name == 'loss'] == list(range(1, 11))
+    for cut in (6, 7, 9, 12, 13, draws):
+        workdir = tmp_path / str(cut)
+        stream(bad=bad, cut=cut)
+        with pytest.raises(Power):
+            train(config, workdir=workdir)
+        stream(bad=bad)
+        train(config, workdir=workdir, resume=True)
+        assert read_rewinds(workdir) == read_rewinds(tmp_path / 'whole')
+        assert logged(workdir) == logged(tmp_path / 'whole')
+        bad_number_cases.same(load_run(workdir, which='latest').params, wanted)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_step_out_and_goes_on(tmp_path, stream):
+    config = regression('skip')
+    stream(bad=(5,))
+    assert train(config, workdir=tmp_path).step == 10
+    losses = {step: value for step, name, value in logged(tmp_path) if name == 'loss'}
+    assert sorted(losses) == list(range(1, 11)) and [step for step, value in losses.items() if value is None] == [5]
+    assert not {'bad', 'halted'} & {name for _, name, _ in logged(tmp_path)}
+
+
+def test_a_run_that_stopped_goes_on_under_another_policy(tmp_path, stream):
+    stream(bad=(5,))
+    with pytest.raises(UserError, match='step 5 of tiny gave a loss of inf .* checkpoint 4 is from before it'):
+        train(regression('stop'), workdir=tmp_path)
+    drawn = stream(bad=(5,))
+    assert train(regression('rewind'), workdir=tmp_path, resume=True).step == 10
+    assert drawn == [5, 6, *range(6, 12)]
 
 
 # ------------------------------------------------------------------------------------------------ spikes

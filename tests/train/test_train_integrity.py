@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import many_devices
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
 from retfound_jax.core.mesh import MeshConfig, make_mesh
@@ -81,19 +79,17 @@ def test_every_process_learns_whose_copy_differs():
     assert 'of process 0' in said[0][1] and 'of process 1' in said[0][1] and 'last the same at step 2' in said[0][1]
 
 
-DTYPES = [np.float32, np.int32, np.uint8, np.float16, bool, jnp.bfloat16]
-
-
-@given(seed=st.integers(0, 2**32 - 1), dtype=st.sampled_from(DTYPES), shape=st.sampled_from([(), (1,), (7,), (3, 5), (2, 3, 4)]))
-def test_any_change_of_one_value_changes_the_fingerprint(seed, dtype, shape):
-    rng = np.random.default_rng(seed)
+@pytest.mark.parametrize('dtype', [np.float32, np.int32, np.uint8, np.float16, bool, jnp.bfloat16])
+@pytest.mark.parametrize('shape', [(), (7,), (1, 5), (2, 3, 4)])
+def test_any_change_of_one_value_changes_the_fingerprint(dtype, shape):
+    rng, number = np.random.default_rng(0), jax.jit(fingerprint)
     size = np.dtype(dtype).itemsize
-    raw = rng.integers(0, 2 if dtype is bool else 256, (int(np.prod(shape)), size), np.uint8)
-    other = raw.copy()
-    place, byte = rng.integers(len(raw)), rng.integers(size)
-    other[place, byte] ^= 1 if dtype is bool else rng.integers(1, 256)
-    one, changed = (int(fingerprint(jnp.asarray(x.reshape(-1).view(dtype).reshape(shape)))) for x in (raw, other))
-    assert one != changed
+    for _ in range(20):
+        raw = rng.integers(0, 2 if dtype is bool else 256, (int(np.prod(shape)), size), np.uint8)
+        other = raw.copy()
+        other[rng.integers(len(raw)), rng.integers(size)] ^= 1 if dtype is bool else rng.integers(1, 256)
+        one, changed = (int(number(jnp.asarray(x.reshape(-1).view(dtype).reshape(shape)))) for x in (raw, other))
+        assert one != changed
 
 
 def test_fingerprints_are_those_of_a_second_implementation():
