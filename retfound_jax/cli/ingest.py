@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from absl import logging as absl_logging
 
 from retfound_jax.core.errors import UsageError
 from retfound_jax.core.progress import bar
@@ -75,6 +77,8 @@ def run(values: flags.FlagValues) -> None:
 def _run_beam(plan: Plan, values: flags.FlagValues) -> dict[str, Any]:
     from retfound_jax.ingest.beam import run as beam_run
 
+    if absl_logging.get_verbosity() <= absl_logging.ERROR:  # without --debug: what stops it is said in one sentence, at the end
+        logging.getLogger('apache_beam').setLevel(logging.CRITICAL)
     options = [f'--{option.removeprefix("--")}' for option in values.beam_option]
     if values.runner == 'direct':
         options = [*beam_run.workers_options(values.workers), *options]

@@ -8,6 +8,7 @@ local run does.
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +25,13 @@ from retfound_jax.ingest.process import process
 
 if TYPE_CHECKING:
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import PipelineRunner
 
 _WRONG_OPTIONS = 'Pipeline has validations errors'  # how Beam begins to say so
 _STEP = re.compile(r" \[while running '[^']*'\]")
 _SAID = re.compile(r'^retfound_jax\.core\.errors\.(?:UserError|UsageError): (.*)$', re.MULTILINE)
-# Beam's own in-process runner. The one it names DirectRunner would first try to fetch a program from the network.
-RUNNERS = {'direct': 'FnApiRunner', 'dataflow': 'DataflowRunner', 'flink': 'FlinkRunner', 'spark': 'SparkRunner'}
+RUNNERS = {'direct': '', 'dataflow': 'DataflowRunner', 'flink': 'FlinkRunner', 'spark': 'SparkRunner'}
 
 
 def run(
@@ -76,15 +78,20 @@ def run(
 
 def workers_options(workers: int) -> list[str]:
     """Beam's flags by which the direct runner has so many processes; 0 and 1: this one."""
-    return [f'--direct_num_workers={workers}', '--direct_running_mode=multi_processing'] if workers > 1 else []
+    if workers < 2:
+        return []
+    return [f'--direct_num_workers={workers}', '--direct_running_mode=multi_processing', '--default_sdk_harness_log_level=ERROR']
 
 
 def require() -> None:
     """Raises UsageError where Beam is not installed."""
+    logging.disable(logging.WARNING)  # it warns of Google's libraries, wanted or not
     try:
         import apache_beam  # noqa: F401 - only asked for
     except ImportError as error:
         raise UsageError('an ingest on many machines needs Apache Beam; install it with `pip install retfound-jax[beam]`') from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _facts(job: Job, kind: str) -> list[list[Any]]:
@@ -116,9 +123,10 @@ def _run(build: Callable[[beam.Pipeline], None], *, runner: str, options: Sequen
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    name = RUNNERS.get(runner, runner)
+    told = PipelineOptions(list(options))
+    name = _direct(told) if runner == 'direct' else RUNNERS.get(runner, runner)
     try:
-        root = beam.Pipeline(runner=name, options=PipelineOptions(list(options)))
+        root = beam.Pipeline(runner=name, options=told)
         build(root)
         root.run().wait_until_finish()
     except ImportError as error:
@@ -129,6 +137,19 @@ def _run(build: Callable[[beam.Pipeline], None], *, runner: str, options: Sequen
         raise UsageError(f'the runner {runner} cannot start: {" ".join(str(error).split())}; see --beam_option') from error
     except (UserError, *_failures(runner)) as error:
         raise UserError(_sentence(error, runner=runner)) from error
+
+
+def _direct(options: PipelineOptions) -> PipelineRunner:
+    """Beam's own runner, here or in processes of this machine, which are told the options.
+
+    The one it names DirectRunner would first try to fetch a program from the network.
+    """
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+    told = beam_provision_api_pb2.ProvisionInfo(pipeline_options=JobServiceHandle.encode_pipeline_options(options.get_all_options()))
+    return FnApiRunner(provision_info=ExtendedProvisionInfo(told))
 
 
 def _failures(runner: str) -> tuple[type[Exception], ...]:
