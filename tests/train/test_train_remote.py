@@ -78,6 +78,7 @@ def test_overwrite_deletes_what_is_home(fresh, tmp_path):
     assert [row['step'] for row in read_metrics(there) if row['name'] == 'loss'] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_copied_stops_the_run_and_the_one_before_it_is_gone_on_from(fresh, tmp_path, monkeypatch):
     write = Store.write
 
