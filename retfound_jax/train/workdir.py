@@ -163,7 +163,7 @@ def check_shared(workdir: Path | str, *, patience: float = 10.0, timeout: float 
         verb = 'do' if len(blind) > 1 else 'does'
         raise UserError(
             f'--workdir {workdir} is not one place for all: {hosts.names(blind)} {verb} not find there what process 0 wrote; '
-            'give a directory on a file system that all hosts share, or an object store'
+            'give a directory on a file system that all hosts share'
         )
 
 
