@@ -176,16 +176,24 @@ def agree(value: int) -> jax.Array:
     """
     if count() == 1:
         return jax.device_put(np.int32(value))
-    program, sharding = _largest()
-    local = np.full(jax.local_device_count(), value, np.int32)
-    return program(jax.make_array_from_process_local_data(sharding, local))
+    return _largest()(_values(value))
 
 
 @functools.cache
-def _largest() -> tuple[jax.stages.Wrapped, NamedSharding]:
+def _largest() -> jax.stages.Wrapped:
+    return jax.jit(jnp.max, out_shardings=NamedSharding(_mesh(), PartitionSpec()))
+
+
+@functools.lru_cache(maxsize=8)  # nearly always the same few values: nothing is copied to the devices then
+def _values(value: int) -> jax.Array:
+    local = np.full(jax.local_device_count(), value, np.int32)
+    return jax.make_array_from_process_local_data(NamedSharding(_mesh(), PartitionSpec('host')), local)
+
+
+@functools.cache
+def _mesh() -> Mesh:
     # All devices, as the step has them: no second group of devices has to find each other.
-    mesh = Mesh(np.asarray(jax.devices()), ('host',), axis_types=(AxisType.Auto,))
-    return jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec())), NamedSharding(mesh, PartitionSpec('host'))
+    return Mesh(np.asarray(jax.devices()), ('host',), axis_types=(AxisType.Auto,))
 
 
 def lost_peer(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.host_store import MissingHosts
 
 _LONGEST = 65536  # [bytes] of a line; the longest lists who is missing
+_BACKLOG = 4096  # callers that wait to be heard: a large run comes all at once
 _EACH = 0.5  # [s] between two words of process 0 on who is still missing
 
 
@@ -95,8 +96,8 @@ def _listen(roll: Roll, host: str, port: int, timeout: float, end: float) -> dic
 def _server(host: str, port: int) -> socket.socket:
     place = _loopback(host)
     if not place and socket.has_dualstack_ipv6():
-        return socket.create_server(('', port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server((place, port), family=socket.AF_INET6 if ':' in place else socket.AF_INET)
+        return socket.create_server(('', port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+    return socket.create_server((place, port), family=socket.AF_INET6 if ':' in place else socket.AF_INET, backlog=_BACKLOG)
 
 
 class _Desk:
@@ -129,7 +130,8 @@ class _Desk:
 
     def missing(self) -> list[int]:
         """The numbers nobody has called in with."""
-        return [rank for rank in range(1, self._roll.count) if rank not in self.came]
+        came = self.came
+        return [rank for rank in range(1, self._roll.count) if rank not in came]
 
     def serve(self, seconds: float) -> None:
         """Answers whoever calls within that time; returns early when the last one came."""
@@ -143,9 +145,10 @@ class _Desk:
 
     def tell(self, *, final: bool) -> None:
         """Says to all on a line who is missing."""
+        words = {'missing': self.missing(), 'final': final}
         for connection, line in list(self._lines.items()):
             if line.index is not None:
-                self._say(connection, {'missing': self.missing(), 'final': final})
+                self._say(connection, words)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
