@@ -18,7 +18,8 @@ from retfound_jax.core.mesh import MeshConfig, make_mesh
 from retfound_jax.tasks.base import Task
 from retfound_jax.train import checkpoint_files as files
 from retfound_jax.train.config import TrainConfig
-from retfound_jax.train.saves import Checkpoints, damaged
+from retfound_jax.train.save_errors import damaged
+from retfound_jax.train.saves import Checkpoints
 from retfound_jax.train.state import ModelSpec, abstract_params, model_spec, param_shardings
 from retfound_jax.train.step import make_predict
 from retfound_jax.train.workdir import CHECKPOINTS, CONFIG, Better, Origin, is_run, prepare_workdir, read_better, read_config

@@ -7,9 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import logging
-import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -24,26 +21,12 @@ import orbax.checkpoint as ocp
 from retfound_jax.core import hosts
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.train import checkpoint_files as files
+from retfound_jax.train import save_errors
 from retfound_jax.train.config import Keep
 from retfound_jax.train.state import TrainState
 from retfound_jax.train.workdir import CHECKPOINTS, Better, Origin, as_one
 
 Tree = Any
-_SYSTEM = re.compile(r"os_error_code='(\d+)'")  # as TensorStore reports what the system refused
-_WORDS = {
-    errno.ENOSPC: 'the disk is full; free some space',
-    errno.EDQUOT: 'the quota of the disk is used up; free some space',
-    errno.EFBIG: 'a file would be larger than the system allows; raise the limit (ulimit -f) or free some space',
-    errno.EACCES: 'there is no permission to write there; change it',
-    errno.EPERM: 'there is no permission to write there; change it',
-    errno.EROFS: 'the disk can only be read; have it mounted for writing',
-    errno.ENOENT: 'a directory was removed while it was being written; leave it in place',
-}
-
-
-def _raised_by_us(record: logging.LogRecord) -> bool:
-    """Leaves out of the log the tracebacks of saves that failed: those become one sentence, with the traceback behind it."""
-    return not (record.exc_info and 'orbax' in record.pathname)
 
 
 class Checkpoints:
@@ -71,7 +54,7 @@ class Checkpoints:
         self._writing: int | None = None
         self._after: threading.Thread | None = None
         self._failure: UserError | None = None
-        logging.getLogger('absl').addFilter(_raised_by_us)
+        save_errors.quiet()
         found = as_one(self._settle, name='which checkpoint to go on from', timeout=patience)
         self.latest: int | None = found['step']  # the newest whole step, or the one whose save has begun since
         self.set_aside: tuple[str, ...] = tuple(found['said'])
@@ -150,7 +133,7 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=items)
         except Exception as error:  # Orbax wraps what TensorStore says of a damaged file in a bare Exception
-            raise damaged(step, error) from error
+            raise save_errors.damaged(step, error) from error
         return TrainState(**found['state']), found['data']
 
     def _settle(self) -> dict[str, Any]:
@@ -203,7 +186,8 @@ class Checkpoints:
     def _failed(self, step: int, error: Exception) -> UserError:
         older = [other for other in files.steps(self._root) if other != step]
         rest = f'checkpoint {older[-1]} is whole' if older else 'there is no earlier one'
-        failed = UserError(f'checkpoint {step} could not be written to {self._root}: {_reason(error)}; then go on with --resume ({rest})')
+        why = save_errors.reason(error)
+        failed = UserError(f'checkpoint {step} could not be written to {self._root}: {why}; then go on with --resume ({rest})')
         failed.__cause__ = error
         return failed
 
@@ -223,12 +207,6 @@ class Retention:
         return [item.step in stay or bool(self.keep.every and item.step % self.keep.every == 0) for item in checkpoints]
 
 
-def damaged(step: object, error: Exception) -> UserError:
-    """What is said of a checkpoint that does not read back."""
-    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    return UserError(f'checkpoint {step} is damaged or of another model and was not used ({first}); move its directory away to go on')
-
-
 def _manager(root: Path, *, better: Better, keep: Keep, seal: Callable[[], None]) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=Retention(keep=keep, better=better),
@@ -245,18 +223,6 @@ def _as_dict(state: TrainState) -> dict[str, Any]:
     return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
 
 
-def _reason(error: BaseException) -> str:
-    """What the system refused, in words and with what to do about it; else the first line of the error."""
-    chain: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in chain:
-        chain.append(following)
-        following = following.__cause__
-    codes = [int(found[1]) if (found := _SYSTEM.search(str(item))) else getattr(item, 'errno', None) for item in chain]
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return next((_WORDS[code] for code in codes if code in _WORDS), f'{lines[0][:300]}; mend that')
-
-
 def _saved_leaves(folder: Path) -> dict[str, Any]:
     """Dotted name to shape and dtype of each array of a step.
 
@@ -266,7 +232,7 @@ def _saved_leaves(folder: Path) -> dict[str, Any]:
     try:
         tree = ocp.PyTreeCheckpointHandler().metadata(folder / 'state').tree
     except Exception as error:  # as in `restore`
-        raise damaged(folder.name, error) from error
+        raise save_errors.damaged(folder.name, error) from error
     return {name: leaf for name, leaf in _leaves(tree).items() if hasattr(leaf, 'shape')}
 
 

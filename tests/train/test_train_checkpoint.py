@@ -97,8 +97,6 @@ KINDS = (
 )  # fmt: skip
 
 
-# Orbax leaves reads running when one of them fails.
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
 @pytest.mark.parametrize('spoil', KINDS, ids=lambda spoil: spoil.__name__)
 def test_a_damaged_step_is_named_and_set_aside_and_the_one_before_is_used_and_saves_go_on(tmp_path, spoil):
     save_steps(tmp_path, 100, 120, keep=TWO)

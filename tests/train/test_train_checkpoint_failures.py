@@ -122,6 +122,7 @@ def test_a_file_that_may_not_be_so_large_is_told_also_where_another_error_is_on_
     call = [sys.executable, '-c', _LIMITED, str(here), str(tmp_path)]
     done = subprocess.run(call, env=os.environ | {'JAX_PLATFORMS': 'cpu'}, cwd=here.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert 'Traceback' not in done.stderr  # what is raised as a sentence is told once
     failed, aside, told, interrupt = json.loads(done.stdout.splitlines()[-1])
     assert failed.startswith('UserError checkpoint 120 could not be written') and 'a file would be larger than the system allows' in failed
     assert 'checkpoint 120 is incomplete' in aside
