@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / 'core')]
+sys.path += [str(HERE), str(HERE.parent / 'core')]
 
 
 LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {  # devices and mesh

@@ -12,13 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+import checkpoint_programs
 import pytest
 from tiny_states import abstract, assert_same, tiny
 
 from retfound_jax.train.config import Keep
 from retfound_jax.train.saves import Checkpoints
 
-PROGRAMS = Path(__file__).parent / 'checkpoint_programs.py'
+PROGRAMS = Path(checkpoint_programs.__file__)
 
 
 def start(*arguments: object, devices: int = 1) -> subprocess.Popen:
@@ -39,15 +40,16 @@ SOME, ALL = 'one,data4zero,fsdp2,data2tensor2', 'one,data2,data4,data4zero,fsdp2
 
 
 @pytest.mark.parametrize('targets', [SOME, pytest.param(ALL, marks=pytest.mark.slow)], ids=['some', 'all'])
-def test_saved_on_one_two_and_four_devices_restored_on_any_mesh_bit_by_bit_onto_our_shardings(tmp_path, targets):
-    assert all(row['same'] and row['ours'] for row in answers('meshes', tmp_path, 'one', 'one'))
+def test_saved_on_one_two_and_four_devices_restored_on_any_mesh_bit_by_bit_onto_our_shardings(tmp_path, capsys, targets):
+    checkpoint_programs.meshes(str(tmp_path), 'one', 'one')  # in this process, which has one device
     found = answers('meshes', tmp_path, 'data2,data4zero,fsdp2tensor2', targets, devices=4)
     names = set(targets.split(','))
     assert len(found) == 4 * len(names) and {row['step'] for row in found} == {1, 2, 3, 4}
     assert [row for row in found if not (row['same'] and row['ours'])] == []
     assert {row['onto'] for row in found if row['split']} == names - {'one', 'data2', 'data4'}
-    back = answers('meshes', tmp_path, 'one', 'one')  # four devices to one
-    assert len(back) == 5 and all(row['same'] and row['ours'] for row in back)
+    checkpoint_programs.meshes(str(tmp_path), 'one', 'one')  # and from four devices back to one
+    here = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{')]
+    assert len(here) == 1 + 5 and all(row['same'] and row['ours'] for row in here)
 
 
 def free_port() -> int:
