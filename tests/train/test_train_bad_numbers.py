@@ -204,7 +204,10 @@ def test_spikes_are_those_of_a_second_implementation(seed, roughness, drift):
     found, limits = map(np.asarray, on_device(walk))
     bad, wanted = by_hand(walk)
     assert found.tolist() == bad
-    np.testing.assert_allclose(limits, wanted, rtol=1e-5, atol=1e-5)
+    # A limit is a difference of remembered values times 4.7, in float32: it may be near zero where they are not.
+    remembered = np.abs(np.stack([walk[:, 0], np.log(walk[:, 1])]))
+    scale = remembered[np.isfinite(remembered)].max()
+    np.testing.assert_allclose(limits, wanted, rtol=1e-5, atol=32 * np.finfo(np.float32).eps * scale)
 
 
 def curve(seed: int, *, steps: int = 2000) -> np.ndarray:
