@@ -126,7 +126,7 @@ class Heart:
             self._listen()
             now = time.monotonic()
             seen = [(word, since) for rank, (word, since) in self._seen.items() if rank != 0]
-            if not any(word.beat and word.doing != _LEFT and now - since < 3 * self._period for word, since in seen):
+            if not any(word.doing != _LEFT and now - since < 3 * self._period for word, since in seen):
                 return
             time.sleep(0.1)
 
