@@ -126,8 +126,8 @@ def table(records: Sequence[dict[str, Any]], *, workers: int) -> str:
         lines.append(f'{name:32}{record["images"]:11,}{cost:14.1f}{cost / first.setdefault(name, cost):10.2f}{waited}')
     runs = [record for record in records if record.get('how') == 'beam']
     if runs:
-        hours = runs[-1]['cpu_us_per_image'] * FAR / workers / 3.6e9
-        lines.append(f'extrapolated, not run: {FAR:,} images on {workers} such cores, {hours:.1f} hours beside the reading of photographs')
+        minutes = runs[-1]['cpu_us_per_image'] * FAR / workers / 60e6
+        lines.append(f'extrapolated, not run: {FAR:,} images on {workers} such cores, {minutes:.1f} minutes beside reading photographs')
     return '\n'.join(lines)
 
 
