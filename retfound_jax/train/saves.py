@@ -27,6 +27,7 @@ from retfound_jax.train.state import TrainState
 from retfound_jax.train.workdir import CHECKPOINTS, Better, Origin, as_one
 
 Tree = Any
+_COMMIT = 1200  # [s] that the processes wait for each other's part of a save
 
 
 class Checkpoints:
@@ -58,7 +59,7 @@ class Checkpoints:
         found = as_one(self._settle, name='which checkpoint to go on from', timeout=patience)
         self.latest: int | None = found['step']  # the newest whole step, or the one whose save has begun since
         self.set_aside: tuple[str, ...] = tuple(found['said'])
-        self._manager = _manager(self._root, better=better, keep=keep, seal=self._seal)
+        self._manager = _manager(self._root, better=better, keep=keep, seal=self._seal, meet=self._meet)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -159,6 +160,18 @@ class Checkpoints:
         folder = unfinished if unfinished.is_dir() else self._root / step  # the latter on stores that cannot rename
         files.seal(folder, origin=None if self._origin is None else self._origin.to_json())
 
+    def _meet(self, *, key: str, timeout_ms: int) -> None:
+        """How Orbax's threads wait for the other processes.
+
+        Where a save failed here, Orbax would still wait for the others before it says so, and they for this process: it is said at once,
+        the next step raises it, and the others end as they do when a process goes.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception):
+            self._failure = self._failure or self._failed(self._writing or 0, error)
+            return
+        hosts.barrier(key, timeout=timeout_ms / 1000)
+
     def _finish(self, step: int, before: int | None) -> None:
         """In a thread: waits for the commit, then removes the steps that are no longer kept."""
         try:
@@ -207,13 +220,15 @@ class Retention:
         return [item.step in stay or bool(self.keep.every and item.step % self.keep.every == 0) for item in checkpoints]
 
 
-def _manager(root: Path, *, better: Better, keep: Keep, seal: Callable[[], None]) -> ocp.CheckpointManager:
+def _manager(
+    root: Path, *, better: Better, keep: Keep, seal: Callable[[], None], meet: Callable[..., None]
+) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         preservation_policy=Retention(keep=keep, better=better),
         best_fn=lambda metrics: metrics[better.metric],
         best_mode=better.mode,
         enable_async_checkpointing=True,
-        async_options=ocp.options.AsyncOptions(post_finalization_callback=seal),
+        async_options=ocp.options.AsyncOptions(post_finalization_callback=seal, barrier_sync_fn=meet, timeout_secs=_COMMIT),
         todelete_subdir=files.DELETING,  # a rename: a process that is killed meanwhile leaves no half of a step behind
     )
     return ocp.CheckpointManager(root, options=options, item_names=('state', 'data'))

@@ -139,5 +139,42 @@ def processes(index: str, count: str, port: str, shared: str, own: str) -> None:
     hosts.stop()
 
 
+def fails(index: str, count: str, port: str, shared: str) -> None:
+    """The last of several processes may not write its part: it says so at a step and ends, while the others still wait for it."""
+    import os
+    import resource
+    import time
+
+    import jax
+    import numpy as np
+    from hosts_programs import join
+    from jax.sharding import NamedSharding, PartitionSpec
+    from tiny_states import tiny
+
+    from retfound_jax.core.errors import UserError
+    from retfound_jax.train.saves import Checkpoints
+
+    join(int(index), int(count), int(port))
+    mesh = jax.make_mesh((jax.device_count(),), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def place(leaf: Any) -> Any:
+        split = PartitionSpec('data') if leaf.ndim else PartitionSpec()
+        return jax.make_array_from_callback(leaf.shape, NamedSharding(mesh, split), np.asarray(leaf).__getitem__)
+
+    checkpoints = Checkpoints(shared, patience=60.0)
+    if int(index) == int(count) - 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    checkpoints.save(jax.tree.map(place, tiny(1, side=600)), data={'step': 1}, metrics=None)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 60:
+        try:
+            checkpoints.check()
+        except UserError as error:
+            print(json.dumps({'said': str(error), 'after': time.monotonic() - begun}), flush=True)
+            break
+        time.sleep(0.01)
+    os._exit(0)  # what a process does about it is the loop's
+
+
 if __name__ == '__main__':
-    {'kill': kill, 'processes': processes, 'meshes': meshes}[sys.argv[1]](*sys.argv[2:])
+    {'kill': kill, 'processes': processes, 'meshes': meshes, 'fails': fails}[sys.argv[1]](*sys.argv[2:])

@@ -94,6 +94,22 @@ def test_processes_decide_alike_name_a_disk_that_is_not_shared_and_one_process_g
             assert_same(checkpoints.restore(step, like=abstract(tiny(0)))[0], tiny(step))
 
 
+def test_a_process_that_cannot_write_its_part_says_so_while_the_others_wait_for_it(tmp_path):
+    port = free_port()
+    running = [start('fails', index, 2, port, tmp_path) for index in range(2)]
+    try:
+        out, errors = running[1].communicate(timeout=120)
+        (told,) = (json.loads(line) for line in out.splitlines() if line.startswith('{'))
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    assert told['said'].startswith('checkpoint 1 could not be written') and 'a file would be larger' in told['said'], errors
+    assert told['after'] < 30
+    with Checkpoints(tmp_path, say=lambda text: None) as checkpoints:
+        assert checkpoints.latest is None and 'its save was never finished' in checkpoints.set_aside[0]
+
+
 @pytest.mark.parametrize('kills', [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_after_a_kill_during_a_save_the_newest_whole_step_is_there_bit_by_bit(tmp_path, kills):
     rng, last = random.Random(7), 0
