@@ -79,9 +79,9 @@ def stand_in(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], what: str, *, patience: float = PATIENCE) -> None:
     """Returns once the condition holds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < deadline, f'{what} did not come within {PATIENCE} s'
+        assert time.monotonic() < deadline, f'{what} did not come within {patience} s'
         time.sleep(0.01)

@@ -337,3 +337,64 @@ def test_launcher_can_be_executed_explains_itself_and_needs_no_environment(name:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and f'launch/{name}' in done.stdout and '--dry_run' in done.stdout and '-- train' in done.stdout
     assert done.stdout.count('\n') < 90 and len((LAUNCH / name).read_text('utf-8').splitlines()) < 250
+
+
+TINY = """
+import dataclasses
+
+from experiments import pretrain_mae
+from retfound_jax.data.phantom.config import PhantomConfig
+
+
+def tiny():
+    config = pretrain_mae.small_cpu(image_size=32)
+    encoder = dataclasses.replace(config.task.model.encoder, width=32, depth=1, heads=2)
+    model = dataclasses.replace(config.task.model, encoder=encoder, decoder_width=32, decoder_heads=2)
+    return dataclasses.replace(
+        config,
+        name='tiny',
+        epochs=0.0,
+        warmup_epochs=0.0,
+        steps=60,
+        log_every=1,
+        checkpoint_every=10,
+        task=dataclasses.replace(config.task, model=model),
+        data=dataclasses.replace(config.data, path='', phantom=PhantomConfig(patients=8, image_size=64), batch_size=8, workers=0),
+        optim=dataclasses.replace(config.optim, warmup_steps=1),
+    )
+"""
+
+
+@pytest.mark.slow
+def test_real_run_goes_on_after_one_of_its_processes_was_killed(tmp_path: Path) -> None:
+    """Two processes of retfound joined over gloo; the second is killed once steps were logged, and every step is there once at the end."""
+    (tmp_path / 'tiny_experiment.py').write_text(TINY, encoding='utf-8')
+    program = stand_in(tmp_path, 'retfound', f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m retfound_jax "$@"\n')
+    workdir, flags = tmp_path / 'run', ['--processes', '2', '--platform', 'cpu', '--program', str(program)]
+    command = [sys.executable, str(LAUNCH / 'local'), *flags, '--', 'train', '--experiment=tiny_experiment:tiny', f'--workdir={workdir}']
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(LAUNCH.parent), str(tmp_path)])}
+    metrics = workdir / 'metrics.jsonl'
+    with (tmp_path / 'output').open('wb') as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as made:
+        wait_for(lambda: made.poll() is not None or (metrics.exists() and losses(metrics)[10:]), 'the tenth step', patience=300)
+        os.kill(second(workdir), signal.SIGKILL)
+        assert made.wait() == 0, (tmp_path / 'output').read_text()
+    assert losses(metrics) == list(range(1, 61))
+    assert 'process 1 was ended by SIGKILL; starting all again (1 of 3)' in (tmp_path / 'output').read_text()
+
+
+def losses(metrics: Path) -> list[int]:
+    """The steps whose loss is in the log."""
+    lines = [line for line in metrics.read_text('utf-8').split('\n')[:-1] if line]
+    return [item['step'] for item in map(json.loads, lines) if item.get('name') == 'loss']
+
+
+def second(workdir: Path) -> int:
+    """The number of process 1 of the run in that directory."""
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            words = path.read_bytes().decode().split('\0')
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if f'--workdir={workdir}' in words and '--process_id=1' in words:
+            return int(path.parent.name)
+    raise AssertionError('process 1 does not run')
