@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / 'launch' / 'docker'
-NAMES = {'gpu': 'cuda', 'tpu': 'tpu'}  # of a Dockerfile -> extra of setup.py
+NAMES = {'gpu': ('cuda', 'gcs'), 'tpu': ('tpu', 'gcs')}  # of a Dockerfile -> extras of setup.py
 IMAGE = {'python_version': '3.12', 'python_full_version': '3.12.12', 'sys_platform': 'linux', 'platform_machine': 'x86_64', 'extra': ''}
 
 
@@ -60,11 +60,12 @@ def pins(path: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
-def required(extra: str) -> list[Requirement]:
-    """What setup.py asks for, with an extra."""
+def required(*extras: str) -> list[Requirement]:
+    """What setup.py asks for, with its extras."""
     tree = ast.parse((ROOT / 'setup.py').read_text('utf-8'))
     values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
-    return [Requirement(text) for text in ast.literal_eval(values['REQUIRES']) + ast.literal_eval(values['EXTRAS'])[extra]]
+    known = ast.literal_eval(values['EXTRAS'])
+    return [Requirement(text) for text in sum((known[extra] for extra in extras), ast.literal_eval(values['REQUIRES']))]
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -128,10 +129,10 @@ def test_locks_agree_with_the_one_that_is_tested(name: str) -> None:
     assert not differ, f'launch/docker/{name}.lock is older or newer for {sorted(differ)}; renew it (BUILD.md, Releasing)'
 
 
-@pytest.mark.parametrize(('name', 'extra'), NAMES.items())
-def test_locks_hold_all_that_is_required(name: str, extra: str) -> None:
+@pytest.mark.parametrize(('name', 'extras'), NAMES.items())
+def test_locks_hold_all_that_is_required(name: str, extras: tuple[str, ...]) -> None:
     found = {package.replace('_', '-').lower(): version for package, (version, _) in pins(DOCKER / f'{name}.lock').items()}
-    for requirement in required(extra):
+    for requirement in required(*extras):
         version = found.get(requirement.name.replace('_', '-').lower())
         assert version and requirement.specifier.contains(version), f'{requirement}: {version}; renew launch/docker/{name}.lock'
     assert any(package.startswith({'gpu': 'jax-cuda13', 'tpu': 'libtpu'}[name]) for package in found)

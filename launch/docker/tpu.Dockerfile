@@ -1,6 +1,6 @@
 # retfound on Cloud TPUs: libtpu comes with JAX.
 #   docker build --file launch/docker/tpu.Dockerfile --tag REGISTRY/retfound:1.0-tpu .
-# Every package is held to a version and a hash by tpu.lock (how it is renewed: BUILD.md, Releasing). linux/amd64.
+# Every package is held to a version and a hash by tpu.lock (how it is renewed: BUILD.md, Releasing); gs:// is in, s3:// is not. linux/amd64.
 
 FROM python:3.12.12-slim-bookworm@sha256:593bd06efe90efa80dc4eee3948be7c0fde4134606dd40d8dd8dbcade98e669c AS build
 WORKDIR /build
