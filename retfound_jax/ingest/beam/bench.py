@@ -23,6 +23,7 @@ from retfound_jax.ingest.plan import IngestConfig, Plan
 FAR = 100_000_000  # [images] that the cost of an image is extrapolated to
 # Shares of ones in drawn hashes: random ones, and such as agree in a band as often as those of retinas do (1 in 2**14, of 5,234).
 EVEN, UNEVEN = 0.5, 0.28
+_SPREAD = ('photographs are read', 'shards are written')  # steps of the workers; the others are of one machine
 _NAMES = {'near': 'near pairs', 'share': 'a share of comparing'}
 
 
@@ -126,9 +127,15 @@ def table(records: Sequence[dict[str, Any]], *, workers: int) -> str:
         lines.append(f'{name:32}{record["images"]:11,}{cost:14.1f}{cost / first.setdefault(name, cost):10.2f}{waited}')
     runs = [record for record in records if record.get('how') == 'beam']
     if runs:
-        minutes = runs[-1]['cpu_us_per_image'] * FAR / workers / 60e6
-        lines.append(f'extrapolated, not run: {FAR:,} images on {workers} such cores, {minutes:.1f} minutes beside reading photographs')
+        lines.append(_extrapolated(runs[-1], workers=workers))
     return '\n'.join(lines)
+
+
+def _extrapolated(run: dict[str, Any], *, workers: int) -> str:
+    serial = sum(cost for step, cost in run['steps_us_per_image'].items() if step not in _SPREAD)
+    alone, spread = (cost * FAR / 60e6 for cost in (serial, (run['cpu_us_per_image'] - serial) / workers))
+    return (f'extrapolated, not run: {FAR:,} images on {workers} such cores, {spread:.1f} minutes, and {alone:.1f} of the one that '
+            'starts it; beside listing and reading photographs')
 
 
 def _plan(count: int, out: Path) -> Plan:
