@@ -126,7 +126,7 @@ make_oracle() {
     # A .pth file's folders come behind the environment's own packages; .venv's own .pth files are not read, hence the root.
     printf '%s\n' "$(packages_of "$venv/bin/python")" "$root" >"$(packages_of "$python")/venv.pth"
     torch=$(grep '^torch==' "$needs")
-    say "[2/2] installing PyTorch, timm and transformers (about 1 GB, a minute; log in .venv-oracle/install.log)"
+    say "[2/2] installing PyTorch, timm, transformers, Apache Beam and moto (about 1.3 GB, a minute; log in .venv-oracle/install.log)"
     : >"$log"
     pip_oracle --constraint "$needs" "$torch" || die_without_torch "$torch"
     pip_oracle --no-deps --requirement "$needs" || die_of_install

@@ -24,8 +24,8 @@ from retfound_jax.ingest.beam import run as beam_run
 from retfound_jax.ingest.plan import make_plan, partial_folder
 from retfound_jax.ingest.process import Processed, process
 
-pytestmark = pytest.mark.beam
-pytest.importorskip('apache_beam', reason='Apache Beam is not installed: launch/test --beam runs these')
+pytestmark = pytest.mark.oracle
+pytest.importorskip('apache_beam', reason='Apache Beam is not installed: launch/test --oracle runs these')
 
 RETRYING = 'apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner'  # tries a bundle that failed again, four times
 MANY_SPLITS = splits.SplitConfig(val=0.25, test=0.25)

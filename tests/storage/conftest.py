@@ -19,8 +19,6 @@ for room in ('data', 'train'):  # helpers of other rooms' tests
 @pytest.fixture(scope='session')
 def server() -> Iterator[tuple[str, int]]:
     """Host and port of the server."""
-    pytest.importorskip('s3fs', reason='s3fs is not installed (extra s3)')
-    pytest.importorskip('moto', reason='moto, whose server this needs, is not installed (extra dev)')
     with s3_server() as place:
         yield place
 

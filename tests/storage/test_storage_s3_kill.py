@@ -20,6 +20,8 @@ from retfound_jax.core.runlog import read_metrics
 from retfound_jax.core.storage import Store
 from retfound_jax.train.checkpoint import load_run
 
+pytestmark = pytest.mark.oracle
+
 ROOM = Path(__file__).resolve().parent
 HOME = f's3://{BUCKET}/runs/killed'
 KILLS = 3

@@ -34,6 +34,8 @@ from retfound_jax.train.config import Keep
 from retfound_jax.train.saves import Checkpoints
 from retfound_jax.train.state import TrainState
 
+pytestmark = pytest.mark.oracle
+
 
 def test_a_dataset_is_fetched_through_all_of_it(proxy, tmp_path, monkeypatch):
     monkeypatch.setenv(remote.FOLDER, str(tmp_path / 'cache'))

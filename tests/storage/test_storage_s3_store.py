@@ -13,6 +13,8 @@ from retfound_jax.core import storage
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.storage import Store
 
+pytestmark = pytest.mark.oracle
+
 REQUESTS = (lambda store: store.read('x'), lambda store: store.write('x', b''), lambda store: store.list(), lambda store: store.size('x'))
 
 
