@@ -13,7 +13,7 @@ from retfound_jax.data.phantom.config import PhantomConfig
 class DataConfig:
     """Where the images come from (exactly one of `path`, `tfds_name` and `phantom`) and how they become batches."""
 
-    path: str = ''  # dataset directory written by ingest
+    path: str = ''  # dataset directory written by ingest, or its address in an object store
     tfds_name: str = ''  # any TFDS image dataset, such as `my_dataset` or `my_dataset:1.0.0`
     tfds_dir: str = ''  # where TFDS keeps it; '' for its own default
     phantom: PhantomConfig | None = None  # drawn on the fly

@@ -36,7 +36,7 @@ class Settled:
 
 
 def settle(root: Path, *, reads: Callable[[Path], str]) -> Settled:
-    """Sets aside what is not whole, and names the newest step that is.
+    """Sets aside what is not whole, and names the newest step that is. Of saves that were never finished the last one stays.
 
     Steps are read in full, newest first, until one is whole; of the older ones it is asked what is there and how long it is.
 
@@ -47,7 +47,12 @@ def settle(root: Path, *, reads: Callable[[Path], str]) -> Settled:
       UserError: there were whole steps and none is left.
     """
     remove(root / DELETING)
-    said = [_aside(root, name, _INCOMPLETE, 'its save was never finished') for name in names(root) if UNFINISHED in name]
+    unfinished = [name for name in names(root) if UNFINISHED in name]
+    if unfinished:  # what earlier saves left by half was named then; a piece for each interruption would fill the disk
+        for name in names(root / SET_ASIDE):
+            if f'-{_INCOMPLETE}' in name:
+                remove(root / SET_ASIDE / name)
+    said = [_aside(root, name, _INCOMPLETE, 'its save was never finished') for name in unfinished]
     newest = None
     for step in reversed(steps(root)):
         folder = root / str(step)

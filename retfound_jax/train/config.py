@@ -37,11 +37,11 @@ class FaultConfig:
     """What a run does when a number or a machine is wrong."""
 
     on_bad_numbers: Literal['stop', 'skip', 'rewind'] = 'stop'  # where the loss or a gradient is not finite, or the loss is a spike
-    most_skipped: int = 10  # [steps] that `skip` may leave out before the run stops
+    most_skipped: int = 10  # [steps] of the last 128 that `skip` may leave out before the run stops
     most_rewinds: int = 3  # times that `rewind` may go back before the run stops
-    spike_factor: float = 0.0  # deviations above the recent losses that make a spike; 0: never, MaxText has 6
+    spike_factor: float = 0.0  # deviations of loss or gradient norm above the recent ones that make a spike; 0: never, MaxText has 6
     repeat_every: int = 0  # [steps]; such a step is computed twice and compared bit by bit (silent data corruption); 0: never
-    compare_replicas_every: int = 0  # [steps]; what several devices hold copies of is compared bit by bit; 0: never
+    compare_replicas_every: int = 0  # [steps], best one that divides checkpoint_every; copies on several devices are compared; 0: never
 
     def __post_init__(self) -> None:
         """Raises UsageError for a number that means nothing."""

@@ -31,7 +31,6 @@ from retfound_jax.train.workdir import Origin, as_one, check_shared
 
 Tree = Any
 ReadWeights = Callable[..., Mapping[str, Any]]  # (source, *, image_size) -> parameters by dotted name
-_LEAVING = 60.0  # [s] that tidying up may take where another process may be gone
 _PATIENCE = 600.0  # [s] that processes wait for the first one where the watchdog is off
 # What processes tell each other with every step; the largest wins.
 _GO, _LEAVE, _TOO_MANY = 0, 1, 2
@@ -93,7 +92,7 @@ def train(
       Preempted: a notice came, or another process is gone; to be started again.
     """
     config = align(config)
-    with _watched() as dog, contextlib.ExitStack() as stack:
+    with Watchdog(None, index=hosts.index(), who=hosts.behind, end=hosts.farewell) as dog, contextlib.ExitStack() as stack:
         with dog.watch('start', limit=config.watchdog.start):
             folder, mirror = stack.enter_context(training(workdir, processes=hosts.count()))
             dog.folder = folder
@@ -111,33 +110,18 @@ def train(
             trainer.notice, trainer.dog, trainer.mirror = notice, dog, mirror
             stack.callback(trainer.close)
             state = trainer.start(read_weights)
-        with dog.watch('train', limit=config.watchdog.step), _naming_lost_peers(config):
+        with dog.watch('train', limit=config.watchdog.step), _naming_lost_peers():
             return trainer.run(state)
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[Watchdog]:
-    """A watchdog; where another process may be gone, it watches the way out as well, which may wait for that process for ever."""
-    dog = Watchdog(None, index=hosts.index(), who=hosts.behind, end=hosts.farewell)
-    try:
-        yield dog
-    except BaseException:
-        if hosts.count() == 1:
-            dog.close()
-        raise
-    else:
-        dog.close()
-
-
-@contextlib.contextmanager
-def _naming_lost_peers(config: TrainConfig) -> Iterator[None]:
+def _naming_lost_peers() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:
         if not hosts.lost_peer(error):
             raise
-        reason = str(error).strip().splitlines()[0][:200]
-        raise Preempted(f'{config.name} lost another process of the run ({reason}); start all processes again with --resume') from error
+        raise hosts.loss(error) from error
 
 
 def _prepare(config: TrainConfig, *, workdir: Path, resume: bool, overwrite: bool, better: Better) -> None:
@@ -346,11 +330,12 @@ class _Trainer:
         """Reads a step's numbers and what the processes agreed on; a bad step is left out, sends the run back, or stops it."""
         step = pending.step
         values = {name: float(value) for name, value in jax.device_get(pending.metrics).items()}
-        self._step.verify()
+        self._step.verify(through=step)
         self._judge(pending, values, state)
         if step % self._config.log_every == 0 or step in (1, self._config.steps):
             measured = {name: value for name, value in values.items() if name not in _FLAGS}
-            self._journal.numbers(step, **measured, learning_rate=float(self._rate(step - 1)))
+            updates = step - 1 - (values['skipped'] - values['bad'])  # before this one: the schedule counts those, not steps
+            self._journal.numbers(step, **measured, learning_rate=float(self._rate(updates)))
         self._journal.note(f'loss {values["loss"]:.4f}')
         return int(pending.told)
 
