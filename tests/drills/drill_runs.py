@@ -62,7 +62,6 @@ def server() -> Any:
 def child(workdir: str, data: str, cache: str, changes: dict[str, Any], member: tuple[int, int, int] | None = None) -> None:
     """Trains until done; leaves with the exit code of the command line. member: port, number and count, where there are several."""
     os.environ['JAX_PLATFORMS'] = 'cpu'
-    import jax
     from absl import flags, logging
 
     from retfound_jax.cli import _errors, _hosts
@@ -72,10 +71,7 @@ def child(workdir: str, data: str, cache: str, changes: dict[str, Any], member: 
 
     flags.FLAGS.mark_as_parsed()
     logging.set_verbosity(logging.ERROR)
-    for name, value in {'dir': cache, 'max_size': -1}.items():
-        jax.config.update(f'jax_compilation_cache_{name}', value)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
-    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+    use_cache(cache)
     port, rank, count = member or (0, None, None)
     _record(Loader, Path(workdir).with_suffix('.batches.jsonl'), rank=rank or 0, count=count or 1)
     values = flags.FlagValues()
@@ -88,6 +84,16 @@ def child(workdir: str, data: str, cache: str, changes: dict[str, Any], member: 
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
         os._exit(_errors.exit_code(error))
+
+
+def use_cache(folder: str) -> None:
+    """Has JAX, imported already, keep every compiled program there."""
+    import jax
+
+    jax.config.update('jax_compilation_cache_dir', folder)
+    jax.config.update('jax_compilation_cache_max_size', -1)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
 def _record(loader: Any, path: Path, *, rank: int, count: int) -> None:
