@@ -106,8 +106,8 @@ def train(
             origin = Origin(config=config, data=source.fingerprint)
             saved = mirror.push_step if mirror is not None else None
             checkpoints = stack.enter_context(Checkpoints(folder, better=better, keep=config.keep, origin=origin, saved=saved))
-            trainer = _Trainer(config, source=source, workdir=folder, checkpoints=checkpoints, journal=journal, validation=validation)
-            trainer.notice, trainer.dog, trainer.mirror = notice, dog, mirror
+            around = _Around(checkpoints=checkpoints, journal=journal, mirror=mirror, dog=dog, notice=notice)
+            trainer = _Trainer(config, source=source, workdir=folder, around=around, validation=validation)
             stack.callback(trainer.close)
             state = trainer.start(read_weights)
         with dog.watch('train', limit=config.watchdog.step), _naming_lost_peers():
@@ -126,7 +126,6 @@ def _naming_lost_peers() -> Iterator[None]:
 
 def _prepare(config: TrainConfig, *, workdir: Path, resume: bool, overwrite: bool, better: Better) -> None:
     """The run directory, made or checked by the first process, and seen by all."""
-
     devices = f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)'  # all processes find them together: none may wait here
 
     def make() -> None:
@@ -142,25 +141,24 @@ def _journal(config: TrainConfig, workdir: Path, *, began: float | None) -> Jour
     return Journal(workdir, name=config.name, images=size, steps=config.steps, writes=hosts.is_first(), began=began)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Around:
+    """What keeps, tells and watches while a run goes on."""
+
+    checkpoints: Checkpoints
+    journal: Journal
+    mirror: Mirror | None  # keeps the run at home, where that is an object store
+    dog: Watchdog
+    notice: Callable[[], str]
+
+
 class _Trainer:
     """Holds what the loop needs between steps; built for one call of `train`."""
 
-    notice: Callable[[], str]
-    dog: Watchdog
-    mirror: Mirror | None  # keeps the run at home, where that is an object store
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        *,
-        source: Source,
-        workdir: Path,
-        checkpoints: Checkpoints,
-        journal: Journal,
-        validation: Validation | None,
-    ) -> None:
+    def __init__(self, config: TrainConfig, *, source: Source, workdir: Path, around: _Around, validation: Validation | None) -> None:
         self._config, self._source, self._workdir = config, source, workdir
-        self._checkpoints, self._journal = checkpoints, journal
+        self._checkpoints, self._journal, self._mirror = around.checkpoints, around.journal, around.mirror
+        self._dog, self._notice = around.dog, around.notice
         self._programs = compile_cache.counts()
         self._program = make_program(config)
         for size in config.data.sizes[:-1]:  # a size that the model cannot take is told now, not when its step comes
@@ -232,11 +230,11 @@ class _Trainer:
         self._checkpoints.wait()
         as_one(lambda: rewinds.write(self._workdir), name='the list of rewinds', timeout=self._config.watchdog.start or _PATIENCE)
         self._rewinds = rewinds
-        with self.dog.watch('restore', limit=self._config.watchdog.start):
+        with self._dog.watch('restore', limit=self._config.watchdog.start):
             return self._newest()
 
     def _enter(self, phase: goodput.Phase, *, step: int = -1, was: goodput.Phase | None = None) -> None:
-        """What the process is at from now on, for the account of its time and for the other processes."""
+        """What the process is at from now on, for the account of its time and for the other processes. step: the last finished one."""
         self._journal.time.enter(phase, was=was)
         hosts.note(phase, step)
 
@@ -257,7 +255,7 @@ class _Trainer:
             leave = self._read(pending, state) if pending is not None else _GO  # the step before, read while this one runs
             pending = _Pending(step=step, metrics=now, told=told, index=batch['index'])
             self._journal.stepped(step, steady=steady and not compiles)
-            self.dog.beat(step)
+            self._dog.beat(step)
             steady = True
             if leave or self._saves(step):
                 self._read(pending, state)
@@ -269,13 +267,13 @@ class _Trainer:
 
     def _next_batch(self, step: int, pending: _Pending | None) -> dict[str, np.ndarray]:
         """The batch of a step; waiting for it is lost time only where the devices have nothing to do meanwhile."""
-        self._enter('data', step=step)
+        self._enter('data', step=step - 1)
         ahead = self._rewinds.offset(step) - self._loader.offset
         if ahead:
             self._loader.skip(ahead)
         batch = next(self._loader)
         idle = pending is None or ready(pending.metrics)
-        self._enter('step', step=step, was=None if idle else 'step')
+        self._enter('step', step=step - 1, was=None if idle else 'step')
         for failure in self._loader.take_failures():
             append_line(self._workdir / BAD_RECORDS / f'host-{hosts.index():05d}.jsonl', dataclasses.asdict(failure))
         return batch
@@ -284,14 +282,14 @@ class _Trainer:
         self, step: int, state: TrainState, batch: Mapping[str, np.ndarray], *, compiles: bool
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         self._checkpoints.check()
-        if self.mirror is not None:
-            self.mirror.check()
+        if self._mirror is not None:
+            self._mirror.check()
         if not compiles:
             return self._step(step, state, self._program.put(batch))
-        self._enter('compile', step=step)
-        with self.dog.watch('compile', limit=self._config.watchdog.start):
+        self._enter('compile', step=step - 1)
+        with self._dog.watch('compile', limit=self._config.watchdog.start):
             done = self._step(step, state, self._program.put(batch))
-        self._enter('step', step=step)
+        self._enter('step', step=step - 1)
         return done
 
     def _evaluates(self, step: int) -> bool:
@@ -305,7 +303,7 @@ class _Trainer:
         """What this process would have all of them do."""
         if self._loader.too_many():
             return _TOO_MANY
-        return _LEAVE if self.notice() else _GO
+        return _LEAVE if self._notice() else _GO
 
     def _leave(self, step: int, why: int) -> None:
         """Ends the run after a step whose checkpoint is being written."""
@@ -314,7 +312,7 @@ class _Trainer:
         if why == _TOO_MANY:
             told = self._loader.too_many() or 'another process of the run cannot read too many of its records; its log says which'
             raise UserError(f'step {step} of {self._config.name}: {told}; checkpoint {step} is saved')
-        heard = self.notice() or 'another process was told to stop'
+        heard = self._notice() or 'another process was told to stop'
         raise Preempted(f'{self._config.name} stopped after step {step} ({heard}) and saved it; run the same command with --resume')
 
     def _save(self, state: TrainState, metrics: Mapping[str, float] | None) -> None:
@@ -370,7 +368,7 @@ class _Trainer:
     def _validate(self, state: TrainState) -> dict[str, float]:
         """Loss and metrics on the validation split, written down; what is not finite is left out."""
         self._enter('validate', step=int(state.step))
-        with self.dog.watch('validate', limit=self._config.watchdog.start):
+        with self._dog.watch('validate', limit=self._config.watchdog.start):
             found = self._validator.measure(state)
         self._journal.numbers(int(state.step), **{f'{self._config.eval_split}/{name}': value for name, value in found.items()})
         self._metrics = finite(found)
