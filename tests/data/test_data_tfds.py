@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
+import corruptions
 import numpy as np
 import pytest
 from data_sets import picture
@@ -16,6 +18,7 @@ from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.loader import Loader, eval_batches
 from retfound_jax.data.sources import open_source
+from retfound_jax.data.store import RecordFailure
 
 
 @pytest.fixture(scope='module')
@@ -78,3 +81,16 @@ def test_an_unknown_or_unprepared_dataset_says_what_to_do(folder: Path, tmp_path
         open_source(config(tmp_path, tfds_name='mnist'))
     with pytest.raises(UsageError, match='no label "labl", did you mean "label"'):
         open_source(config(folder, labels=('labl',)))
+
+
+def test_a_damaged_record_is_one_sentence_when_it_is_opened_and_when_it_is_read(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / 'tfds')
+    options = config(tmp_path / 'tfds')
+    reader = open_source(options).reader
+    (shard,) = (tmp_path / 'tfds').rglob('*train.array_record*')
+    corruptions.zeroed(shard, [2])
+    with pytest.raises(RecordFailure, match='the TFDS dataset is damaged: a record cannot be read .Corrupted'):
+        open_source(options)
+    with pytest.raises(RecordFailure, match='a record cannot be read'):
+        reader.read(np.array([2]))
+    assert len(reader.read(np.array([1, 3]))) == 2
