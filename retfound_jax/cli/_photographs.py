@@ -176,11 +176,6 @@ def _read_file(root: Path, file: str, *, key: str, known: tuple[str, ...], model
         pictures = read_pictures(_regular(path), crop=model.crop, size=shorter_side)
         return [(picture.frame, picture.patient, model.square(picture.data)) for picture in pictures]
 
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        shown = key.encode('utf-8', 'backslashreplace').decode()
-        return Part(count=1, items=[Reject(key=shown, reason='has a name that is not valid text')])
     _, pictures, reason = outcome(str(root), file, WorkOptions(shorter_side=model.size), process)
     if reason is not None:
         return Part(count=1, items=[Reject(key=key, reason=reason)])

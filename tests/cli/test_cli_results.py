@@ -88,9 +88,10 @@ def test_names_of_any_kind_in_a_folder(tmp_path: Path, model: retfound_jax.Model
     odd = tmp_path.joinpath(b'caf\xe9'.decode('utf-8', 'surrogateescape'))
     odd.mkdir()
     (odd / 'a.png').write_bytes((tmp_path / 'no_suffix').read_bytes())
-    items = [item for task in open_source(tmp_path).tasks(model) for item in task().items]
+    source = open_source(tmp_path)
+    items = [item for task in source.tasks(model) for item in task().items]
     assert sorted(item.key for item in items if isinstance(item, Row)) == sorted(names)
-    (refused,) = (item for item in items if isinstance(item, Reject))
+    (refused,) = source.refused
     assert (refused.key, refused.reason) == ('caf\\udce9/a.png', 'has a name that is not valid text')
 
 

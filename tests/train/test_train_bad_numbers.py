@@ -149,6 +149,7 @@ def test_a_run_leaves_a_step_out_and_goes_on(tmp_path, stream):
     assert not {'bad', 'halted'} & {name for _, name, _ in logged(tmp_path)}
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_under_another_policy(tmp_path, stream):
     stream(bad=(5,))
     with pytest.raises(UserError, match='step 5 of tiny gave a loss of inf .* checkpoint 4 is from before it'):

@@ -53,9 +53,13 @@ def losses(workdir, meshes, *, devices, cut=0):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('[')]
 
 
-def test_meshes_of_eight_devices_give_the_loss_of_one(tmp_path):
+# Compiling for eight devices takes its time: the mesh with all axes is in the default tier.
+@pytest.mark.parametrize(
+    'meshes',
+    [[{'data': 2, 'fsdp': 2, 'tensor': 2}], pytest.param([{'data': 8}, {'data': 2, 'fsdp': 4}], marks=pytest.mark.slow)],
+)
+def test_meshes_of_eight_devices_give_the_loss_of_one(tmp_path, meshes):
     (one,) = losses(tmp_path / 'one', [{'data': 1}], devices=1)
-    meshes = [{'data': 8}, {'data': 2, 'fsdp': 4}, {'data': 2, 'fsdp': 2, 'tensor': 2}]
     assert len(one) == 12 and one[-1] < one[0]
     for mesh, found in zip(meshes, losses(tmp_path / 'eight', meshes, devices=8), strict=True):
         np.testing.assert_allclose(found, one, rtol=0, atol=1e-5, err_msg=str(mesh))
