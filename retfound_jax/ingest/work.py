@@ -13,13 +13,13 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.files import atomic_write
+from retfound_jax.core.processes import end_with_parent
 from retfound_jax.ingest.process import Processed, process
 from retfound_jax.ingest.readers import ReadError
 
@@ -218,13 +218,5 @@ def _begin_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     cv2.setNumThreads(1)  # the processes fill the cores
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    # A parent that was killed cannot close the pool; without this its workers would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 

@@ -313,6 +313,7 @@ class _Trainer:
             told = self._loader.too_many() or 'another process of the run cannot read too many of its records; its log says which'
             raise UserError(f'step {step} of {self._config.name}: {told}; checkpoint {step} is saved')
         heard = self._notice() or 'another process was told to stop'
+        self._journal.event({'event': 'preempted', 'step': step, 'reason': heard})
         raise Preempted(f'{self._config.name} stopped after step {step} ({heard}) and saved it; run the same command with --resume')
 
     def _save(self, state: TrainState, metrics: Mapping[str, float] | None) -> None:

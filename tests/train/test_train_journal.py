@@ -29,6 +29,8 @@ def test_the_time_of_a_run_is_accounted_for_over_its_starts(tmp_path):
     assert 0.8 * spent < account.total <= spent + 0.1
     assert all(account.seconds[name] > 0 for name in ('start', 'restore', 'compile', 'step', 'save', 'data'))
     assert [row['step'] for row in read_metrics(tmp_path) if row['name'] == 'loss'] == list(range(1, 9))
+    (event,) = (json.loads(line) for line in (tmp_path / 'events.jsonl').read_text().splitlines())
+    assert (event['event'], event['step'], event['reason']) == ('preempted', 5, 'SIGTERM')
 
 
 def test_what_happened_is_kept(tmp_path, capsys):
