@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import sys
@@ -16,6 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import drill_runs  # noqa: E402 - found beside this file, by the children as well
 
+# Of TensorStore's pool, one for the process, which takes on a worker where there is more to do at a time than before.
+_POOL = 'ts_pool_worker'
+
 
 def count(folder: Path) -> dict[str, int]:
     """What this process holds: children, threads, open files, and segments of shared memory of this user."""
@@ -25,12 +29,18 @@ def count(folder: Path) -> dict[str, int]:
     shared = [path for path in Path('/dev/shm').glob('*') if path.stat().st_uid == os.getuid()] if Path('/dev/shm').is_dir() else []
     return {
         'children': len(children()),
-        'threads': len(os.listdir('/proc/self/task')),
+        'threads': sum(_name(thread) != _POOL for thread in Path('/proc/self/task').iterdir()),
         'Python threads': threading.active_count(),
         'files': len(os.listdir('/proc/self/fd')),
         'files of the runs': sum(str(folder) in os.path.realpath(f'/proc/self/fd/{name}') for name in os.listdir('/proc/self/fd')),
         'shared memory': len(shared),
     }
+
+
+def _name(thread: Path) -> str:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        return (thread / 'comm').read_text().strip()
+    return _POOL
 
 
 def drill(folder: Path, *, cycles: int, workers: int) -> tuple[dict[str, int], dict[str, int]]:
