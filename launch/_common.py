@@ -163,12 +163,24 @@ def pinned(image: str) -> str:
     return image
 
 
-def kept(workdir: str, *, places: Sequence[str], flag: str) -> None:
-    """Refuses a work directory that would go with its machine.
+def kept(workdir: str, *, places: Sequence[str], flag: str, several: bool) -> None:
+    """Refuses a work directory that would go with its machine, or that several processes cannot share.
 
     Raises:
-      Wrong: it is no object store and lies in none of `places`, which `flag` names.
+      Wrong: it lies in none of `places`, which `flag` names, and is no object store, or is one and there are `several` processes.
     """
-    inside = any(Path(workdir).is_relative_to(place) for place in places) and '..' not in Path(workdir).parts
-    if '://' not in workdir and not inside:
-        raise Wrong(f'--workdir {workdir} is lost with its machine; name an object store (gs://...), or a path in a shared volume ({flag})')
+    if '://' in workdir:
+        together(workdir, several=several, advice=f'name a path in a volume that all of them mount ({flag}), a mounted bucket too')
+    elif not any(Path(workdir).is_relative_to(place) for place in places) or '..' in Path(workdir).parts:
+        store = '' if several else 'name an object store (gs://...), or '
+        raise Wrong(f'--workdir {workdir} is lost with its machine; {store}{"a" if store else "name a"} path in a shared volume ({flag})')
+
+
+def together(workdir: str, *, several: bool, advice: str) -> None:
+    """Refuses an object store as the work directory of several processes: they write a checkpoint in parts, on one file system.
+
+    Raises:
+      Wrong: it is one.
+    """
+    if several and '://' in workdir:
+        raise Wrong(f'--workdir {workdir} is an object store, where several processes cannot put one checkpoint together; {advice}')

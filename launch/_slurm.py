@@ -58,6 +58,9 @@ def script(options: argparse.Namespace, tasks: Sequence[Task], *, at_once: int =
     Raises:
       Wrong: the container's folders cannot be said to pyxis.
     """
+    for task in tasks:
+        advice = 'give a directory that all nodes see'
+        _common.together(_common.value(task.words, 'workdir'), several=options.nodes * options.tasks_per_node > 1, advice=advice)
     lines = ['#!/bin/bash', *_directives(options, tasks, at_once), '', 'set -uo pipefail', *_identity(), *_words(tasks), '']
     return '\n'.join([*lines, *_start(options), '', *_end(options)]) + '\n'
 

@@ -21,8 +21,8 @@ from launch_calls import call, hostile, load, refused, stand_in
 SCHEMA = json.loads((Path(__file__).parent / 'launch' / 'jobset_crd.json').read_text('utf-8'))
 TYPES = {'object': dict, 'array': list, 'string': str, 'integer': int, 'boolean': bool, 'number': (int, float)}
 GPU = ('--image=registry:5000/retfound:1.0', '--hosts=4', '--gpus_per_host=8', '--claim=data:/data')
-TPU = ('--image=registry/retfound:1.0', '--tpu=v5e:4x8')
-TRAIN = ('--', 'train', '--experiment=experiments.pretrain_mae:vit_l16', '--workdir=gs://bucket/run')
+TPU = ('--image=registry/retfound:1.0', '--tpu=v5e:4x8', '--claim=data:/data')
+TRAIN = ('--', 'train', '--experiment=experiments.pretrain_mae:vit_l16', '--workdir=/data/run')
 
 
 def faults(value: Any, schema: dict[str, Any], place: str = '') -> list[str]:
@@ -232,7 +232,7 @@ def test_pod_has_time_and_room_and_no_rights() -> None:
     ],
 )
 def test_tpu_nodes_are_those_of_the_topology(tpu: str, name: str, hosts: int, chips: str) -> None:
-    found = manifest('--image=a:1', f'--tpu={tpu}')
+    found = manifest('--image=a:1', f'--tpu={tpu}', '--claim=data:/data')
     assert pod(found)['nodeSelector'] == {
         'cloud.google.com/gke-tpu-accelerator': name,
         'cloud.google.com/gke-tpu-topology': tpu.split(':')[1],
@@ -273,13 +273,23 @@ def test_secrets_are_named_and_not_held() -> None:
     ],
 )
 def test_wrong_call_is_one_sentence(flags: tuple[str, ...], sentence: str) -> None:
-    assert sentence in refused(call('kubernetes', '--dry_run', *flags, *TRAIN), name='kubernetes')
+    assert sentence in refused(call('kubernetes', '--dry_run', '--claim=data:/data', *flags, *TRAIN), name='kubernetes')
 
 
 @pytest.mark.parametrize('workdir', ['runs/a', '/other/a', '/data/../tmp/a', '/database/a'])
 def test_run_that_would_be_lost_with_its_pod_is_refused(workdir: str) -> None:
     done = call('kubernetes', '--dry_run', *GPU, '--', 'train', '--experiment=a:b', f'--workdir={workdir}')
     assert f'--workdir {workdir} is lost with its machine' in refused(done, name='kubernetes')
+
+
+def test_object_store_is_for_one_process() -> None:
+    train = ('--', 'train', '--experiment=a:b', '--workdir=gs://bucket/run')
+    done = call('kubernetes', '--dry_run', *GPU, *train)
+    assert 'several processes cannot put one checkpoint together; name a path in a volume' in refused(done, name='kubernetes')
+    assert call('kubernetes', '--dry_run', '--image=a:1', '--tpu=v5e:2x4', *train).returncode == 0
+    done = call('slurm', '--dry_run', '--nodes=2', *train)
+    assert 'give a directory that all nodes see' in refused(done, name='slurm')
+    assert call('slurm', '--dry_run', '--nodes=1', *train).returncode == 0
 
 
 def test_pods_always_resume() -> None:

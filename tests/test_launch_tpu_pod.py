@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from launch_calls import call, hostile, load, refused, stand_in, wait_for
 
-POD = ('--name=eyes', '--zone=us-west4-a', '--type=v5litepod-256', '--image=us-docker.pkg.dev/lab/retfound:1.0')
-TRAIN = ('--', 'train', '--experiment=experiments.pretrain_mae:vit_l16', '--workdir=gs://bucket/run')
+POD = ('--name=eyes', '--zone=us-west4-a', '--type=v5litepod-256', '--image=us-docker.pkg.dev/lab/retfound:1.0', '--bind=/shared:/data')
+TRAIN = ('--', 'train', '--experiment=experiments.pretrain_mae:vit_l16', '--workdir=/data/run')
 STEPS = ['create', 'wait', 'install', 'train', 'watch', 'stop', 'delete']
 GCLOUD = """#!/usr/bin/env bash
 { printf '%s\\n' "$4"; } >>"$ACTS/gcloud"
@@ -163,7 +163,10 @@ def test_wrong_call_is_one_sentence(flags: tuple[str, ...], sentence: str) -> No
 
 def test_run_that_would_be_lost_or_deleted_is_refused() -> None:
     done = call('tpu_pod', *POD, '--', 'train', '--experiment=a:b', '--workdir=runs/a')
-    assert 'is lost with its machine; name an object store' in refused(done, name='tpu_pod')
+    assert 'is lost with its machine; name a path in a shared volume' in refused(done, name='tpu_pod')
+    done = call('tpu_pod', *POD, '--', 'train', '--experiment=a:b', '--workdir=gs://bucket/a')
+    assert 'several processes cannot put one checkpoint together' in refused(done, name='tpu_pod')
+    assert call('tpu_pod', *POD, '--type=v5litepod-8', '--', 'train', '--experiment=a:b', '--workdir=gs://bucket/a').returncode == 0
     assert '--overwrite would delete' in refused(call('tpu_pod', *POD, *TRAIN, '--overwrite'), name='tpu_pod')
 
 
