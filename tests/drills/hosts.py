@@ -85,11 +85,12 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def notice(drill: Drill) -> None:
+def notice(drill: Drill, *, steps: int = drill_runs.STEPS, after: int = 7, **changes: Any) -> None:
     """Two processes, one of them told to stop, started again as two: bit-identical to two that were left alone."""
-    alone = drill.run('alone2', processes=2)
-    drill.stop_by_notice('noticed', processes=2, after=7)
-    drill_runs.assert_alike(drill.run('noticed', processes=2), alone)
+    changes = {'steps': steps, **changes}
+    alone = drill.run('alone2', processes=2, **changes)
+    drill.stop_by_notice('noticed', processes=2, after=after, **changes)
+    drill_runs.assert_alike(drill.run('noticed', processes=2, **changes), alone, steps=steps)
 
 
 def resize(drill: Drill, *, counts: Sequence[int] = (1, 4), steps: int = 100, after: int = 30) -> dict[int, float]:

@@ -16,7 +16,7 @@ def test_a_run_killed_ten_times_ends_as_one_that_was_left_alone(tmp_path: Path) 
 
 
 def test_two_processes_that_are_told_to_stop_go_on_bit_by_bit(tmp_path: Path) -> None:
-    hosts.notice(hosts.Drill(tmp_path))
+    hosts.notice(hosts.Drill(tmp_path), steps=14, after=3, checkpoint_every=5, eval_every=-1)
 
 
 @pytest.mark.slow
