@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def _train(config: object, values: flags.FlagValues) -> None:
             validation=validation,
             read_weights=functools.partial(_read_weights, resample=config.task.kind != 'mae'),
             notice=host.notice,
-            began=process_began(),
+            began=process_began() if sys.argv[1:2] == ['train'] else None,  # `quickstart` does other things before
         )
     if host.first:
         _tell(done, config, values.workdir)

@@ -39,3 +39,21 @@ def test_what_happened_is_kept(tmp_path, capsys):
     events = [json.loads(line) for line in (tmp_path / 'events.jsonl').read_text().splitlines()]
     assert events and {event['event'] for event in events} == {'left_out'}
     assert 'and was left out, 1 so far' in capsys.readouterr().err
+
+
+def test_a_run_is_charged_with_the_start_of_a_process_that_was_started_for_it_alone(tmp_path, monkeypatch):
+    from retfound_jax.cli import train as verb
+    from retfound_jax.cli.main import run_verb
+
+    seen = []
+    monkeypatch.setattr('retfound_jax.train.loop.train', lambda config, **settings: seen.append(settings['began']) or _Done())
+    words = ['--experiment', 'experiments.quickstart:pretrain', '--workdir', str(tmp_path / 'run')]
+    for argv in (['retfound', 'train', *words], ['retfound', 'quickstart']):
+        monkeypatch.setattr(verb.sys, 'argv', argv)
+        run_verb('train', words)
+    assert 0 < time.monotonic() - seen[0] and seen[1] is None
+
+
+class _Done:
+    step, metrics, images_per_second, unreadable = 1, {}, 0.0, 0
+    programs = type('Counts', (), {'compiled': 0, 'loaded': 0})
