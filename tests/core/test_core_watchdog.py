@@ -125,9 +125,12 @@ def test_its_workers_end_with_it_and_whoever_cannot_answer_is_left(tmp_path: Pat
             stuck_for_ever()
     """
     process = start(body, tmp_path)
-    _, err = process.communicate(timeout=60)  # returns once nobody holds the pipes: the workers are gone
+    _, err = process.communicate(timeout=60)  # returns once nobody holds the pipes, which a process that is ending lets go first
     assert process.returncode == RESTART and 'train: no progress for 0.2 s; the process ends' in err
     pids = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+    end = time.monotonic() + 10
+    while any(is_running(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.01)
     assert len(pids) == 2 and not any(is_running(pid) for pid in pids)
 
 
