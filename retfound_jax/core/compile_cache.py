@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from retfound_jax.core.errors import UserError
+from retfound_jax.core.files import xdg_cache_home
 
 MOST_BYTES = 4 << 30  # of one kind of CPU; the program not used for longest goes first
 _CPU_INFO = Path('/proc/cpuinfo')
@@ -49,7 +50,7 @@ def enable() -> None:
     settings: dict[str, Any] = dict(_SMALL_TOO)
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         try:
-            made = _own_folder(_cache_home() / 'retfound_jax', 'compiled', kind_of_cpu())
+            made = _own_folder(xdg_cache_home() / 'retfound_jax', 'compiled', kind_of_cpu())
             _tidy(made)
         except (OSError, UserError) as error:
             print(f'retfound: programs are compiled afresh each time ({_reason(error)})', file=sys.stderr)
@@ -90,12 +91,6 @@ def _listen() -> dict[str, int]:
     jax.monitoring.register_event_listener(event)
     jax.monitoring.register_event_duration_secs_listener(duration)
     return seen
-
-
-def _cache_home() -> Path:
-    """By the XDG base directory specification, a relative path counts as none."""
-    named = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    return named if named.is_absolute() else Path.home() / '.cache'
 
 
 def _own_folder(root: Path, *inner: str) -> Path:

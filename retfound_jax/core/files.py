@@ -7,9 +7,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from retfound_jax.core.errors import UserError
 
@@ -64,6 +64,41 @@ def _write_beside(path: Path, raw: bytes) -> None:
     except BaseException:  # an interruption too leaves no litter
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def append_line(path: Path | str, value: Mapping[str, Any]) -> None:
+    """Adds a line of JSON to a file, whose last line may have been cut.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    try:
+        with open(path, 'a+b') as file:
+            cut_half_line(file)
+            file.write((json.dumps(value, ensure_ascii=False) + '\n').encode())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def cut_half_line(file: IO[bytes]) -> None:
+    """Removes a last line without its end, as a crash or a full disk leaves one: what is added next would be joined to it."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - (1 << 16))
+        file.seek(start)
+        found = file.read(end - start).rfind(b'\n')
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end != size:
+        file.truncate(end)
+
+
+def xdg_cache_home() -> Path:
+    """By the XDG base directory specification, where a relative path counts as none."""
+    named = Path(os.environ.get('XDG_CACHE_HOME', ''))
+    return named if named.is_absolute() else Path.home() / '.cache'
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from retfound_jax.core.errors import UserError
+from retfound_jax.core.files import append_line
 
 FILE = 'goodput.jsonl'
 Phase = Literal['start', 'restore', 'compile', 'data', 'step', 'validate', 'save', 'other']
@@ -95,12 +96,7 @@ class Ledger:
             'step': self._step,
             'saves': {str(step): round(value, 3) for step, value in self._saves.items()},
         }
-        try:
-            with open(self._path, 'a', encoding='utf-8') as file:
-                file.write(json.dumps(line) + '\n')
-        except OSError as error:
-            reason = f'{self._path} cannot be written ({error.strerror})'
-            raise UserError(f'{reason}; free some space or make the run directory writable, then go on with --resume') from error
+        append_line(self._path, line)
 
     def close(self) -> None:
         """Writes the last snapshot."""

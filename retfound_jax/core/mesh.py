@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 
 import jax
@@ -93,10 +94,13 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
+@functools.lru_cache(maxsize=8)  # asked at every step
 def rows_here(place: NamedSharding, count: int) -> np.ndarray:
     """Which of `count` rows of a batch this process's devices hold, in rising order; devices need not stand in the order of processes."""
     indices = place.addressable_devices_indices_map((count,)).values()
-    return np.unique(np.concatenate([np.arange(count)[index] for index in indices]))
+    rows = np.unique(np.concatenate([np.arange(count)[index] for index in indices]))
+    rows.flags.writeable = False
+    return rows
 
 
 def put_rows(x: np.ndarray, *, place: NamedSharding, count: int) -> jax.Array:

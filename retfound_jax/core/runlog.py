@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from retfound_jax.core.errors import UserError
-from retfound_jax.core.files import atomic_write, unwritable
+from retfound_jax.core.files import atomic_write, cut_half_line, unwritable
 
 METRICS = 'metrics.jsonl'
 _EVERY = 30.0  # [s] between flushes of what TensorBoard reads
@@ -39,7 +39,7 @@ class RunLog:
             self._file = open(self._path, 'a+b')
         try:
             with self._writing(self._path):
-                _cut_half_line(self._file)
+                cut_half_line(self._file)
             if tensorboard:
                 folder = self._path.parent / 'tensorboard'
                 with self._writing(folder):
@@ -117,20 +117,6 @@ class RunLog:
             yield
         except OSError as error:
             raise unwritable(path, error) from error
-
-
-def _cut_half_line(file: Any) -> None:
-    size = end = file.seek(0, os.SEEK_END)
-    while end:
-        start = max(0, end - (1 << 16))
-        file.seek(start)
-        found = file.read(end - start).rfind(b'\n')
-        if found >= 0:
-            end = start + found + 1
-            break
-        end = start
-    if end != size:
-        file.truncate(end)
 
 
 def _open_events(folder: Path) -> Any:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import random
 import re
 import time
@@ -26,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from retfound_jax.core.errors import UsageError, UserError
+from retfound_jax.core.files import xdg_cache_home
 
 T = TypeVar('T')
 
@@ -81,8 +81,7 @@ def inside(name: str) -> str:
 
 def cache_home() -> Path:
     """Where this library keeps what it can fetch or make again: XDG_CACHE_HOME/retfound_jax, made for this user alone."""
-    named = Path(os.environ.get('XDG_CACHE_HOME', ''))
-    folder = (named if named.is_absolute() else Path.home() / '.cache') / 'retfound_jax'
+    folder = xdg_cache_home() / 'retfound_jax'
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 

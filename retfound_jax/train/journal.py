@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from retfound_jax.core import goodput, progress
 from retfound_jax.core.errors import UserError
-from retfound_jax.core.files import unwritable
+from retfound_jax.core.files import append_line
 from retfound_jax.core.runlog import RunLog, truncate_metrics
 
 EVENTS = 'events.jsonl'
@@ -129,17 +128,3 @@ class _Clock:
 def ready(arrays: Any) -> bool:
     """Whether the devices are done with these metrics."""
     return all(array.is_ready() for array in arrays.values())
-
-
-def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Adds a line of JSON to a file.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with open(path, 'a', encoding='utf-8') as file:
-            file.write(json.dumps(value, ensure_ascii=False) + '\n')
-    except OSError as error:
-        raise unwritable(path, error) from error

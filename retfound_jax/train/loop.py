@@ -13,6 +13,7 @@ import numpy as np
 
 from retfound_jax.core import compile_cache, environment, goodput, hosts
 from retfound_jax.core.errors import Preempted, UserError
+from retfound_jax.core.files import append_line
 from retfound_jax.core.mirror import Mirror, training
 from retfound_jax.core.watchdog import Watchdog
 from retfound_jax.data.failures import read_failures
@@ -23,7 +24,7 @@ from retfound_jax.train.bad_numbers import Rewinds, judge, read_rewinds
 from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, is_run, load_run, prepare_workdir
 from retfound_jax.train.config import TrainConfig, align, resolve
 from retfound_jax.train.integrity import Integrity
-from retfound_jax.train.journal import BAD_RECORDS, Journal, append_line, ready
+from retfound_jax.train.journal import BAD_RECORDS, Journal, ready
 from retfound_jax.train.program import make_program
 from retfound_jax.train.state import TrainState
 from retfound_jax.train.validate import Validator, finite
@@ -275,7 +276,9 @@ class _Trainer:
         idle = pending is None or ready(pending.metrics)
         self._enter('step', step=step - 1, was=None if idle else 'step')
         for failure in self._loader.take_failures():
-            append_line(self._workdir / BAD_RECORDS / f'host-{hosts.index():05d}.jsonl', dataclasses.asdict(failure))
+            listed = self._workdir / BAD_RECORDS / f'host-{hosts.index():05d}.jsonl'
+            listed.parent.mkdir(exist_ok=True)
+            append_line(listed, dataclasses.asdict(failure))
         return batch
 
     def _dispatch(

@@ -181,3 +181,14 @@ def test_example_rng_is_a_function_of_its_arguments():
     assert len({draw(s, t, i) for s in range(4) for t in range(4) for i in range(4)}) == 64
     uniform = [random.example_rng(0, 0, i).random() for i in range(2000)]
     assert abs(np.mean(uniform) - 0.5) < 0.03
+
+
+def test_a_line_is_added_after_one_that_was_cut(tmp_path):
+    path = tmp_path / 'log.jsonl'
+    files.append_line(path, {'key': 'Überblick'})
+    with open(path, 'ab') as file:
+        file.write(b'{"key": "cu')
+    files.append_line(path, {'key': 2})
+    assert path.read_text(encoding='utf-8') == '{"key": "Überblick"}\n{"key": 2}\n'
+    with pytest.raises(UserError, match='a directory stands in the place of a file: .* could not be written'):
+        files.append_line(tmp_path, {})

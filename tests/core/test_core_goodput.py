@@ -135,3 +135,15 @@ def test_the_beginning_of_a_process_is_known():
     before = time.monotonic()
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert before - 0.1 <= float(done.stdout) <= time.monotonic()
+
+
+def test_an_account_goes_on_after_a_snapshot_that_was_cut(tmp_path):
+    killed_and_resumed(tmp_path)
+    before = goodput.read(tmp_path)
+    with open(tmp_path / FILE, 'a') as file:
+        file.write('{"began": 1, "pi')
+    clock = Clock()
+    clock.go(1000)
+    ledger(tmp_path, clock).write()
+    after = goodput.read(tmp_path)
+    assert (before.starts, after.starts) == (2, 3) and after.seconds['step'] == before.seconds['step']
