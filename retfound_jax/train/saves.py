@@ -102,9 +102,9 @@ class Checkpoints:
             raise self._failure from error
         if not begun:
             raise UserError(f'checkpoint {step} was not written: Orbax left it out without a reason; stop and look at {self._root}')
-        self._after = threading.Thread(target=self._finish, args=(step, self.latest), name='checkpoint_finish')
+        before, self.latest = self.latest, step
+        self._after = threading.Thread(target=self._finish, args=(step, before), name='checkpoint_finish')
         self._after.start()
-        self.latest = step
 
     def check(self) -> None:
         """Raises what went wrong in a save that was begun earlier; costs nothing, so that every step can ask."""
@@ -180,8 +180,8 @@ class Checkpoints:
             if self._saved is not None and hosts.is_first():
                 self._saved(step)  # before the next save, which drops steps that are no longer kept
         except Exception as error:  # a thread's last stop: whatever it is, `check` raises it in the main thread
+            self.latest = before  # first: whoever learns of the failure may ask for it at once
             self._failure = self._failed(step, error)
-            self.latest = before
         if hosts.is_first():
             files.remove(self._root / files.DELETING)
 
