@@ -55,6 +55,7 @@ class Mirror:
         self._waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failure: UserError | None = None
+        self._newest: int | None = None  # of the steps that this process has copied home
         self._logs = threading.Lock()
         self._claim = b''
 
@@ -175,12 +176,14 @@ class Mirror:
         self.check()
 
     def close(self) -> None:
-        """Waits for the checkpoints, then copies the log a last time.
+        """Waits for the checkpoints, deletes at home what the run dropped after its last copy, and copies the log a last time.
 
         Raises:
-          UserError: something could not be copied.
+          UserError: something could not be done.
         """
         self.wait()
+        if self._newest is not None:
+            self._drop(keep=self._newest)
         self.push_logs()
 
     def _work(self) -> None:
@@ -203,6 +206,7 @@ class Mirror:
             self.push_logs()
             self._store.write(_marker(step), json.dumps({'files': listed}, sort_keys=True).encode())
             self._drop(keep=step)
+            self._newest = step
         shutil.rmtree(source)
 
     def _push_file(self, file: Path, name: str) -> dict[str, Any]:

@@ -165,6 +165,18 @@ def test_a_step_that_the_run_drops_while_it_waits_is_copied_from_its_links(tmp_p
     assert 'complete/3.json' in there and 'complete/2.json' not in there and 'checkpoints/2/state/d' not in there
 
 
+def test_a_step_dropped_after_the_last_copy_is_dropped_at_home_too(tmp_path):
+    files = FlakyFileSystem()
+    with Mirror(tmp_path, store_of(files)) as mirror:
+        for step in (1, 2):
+            save(tmp_path / 'checkpoints', step, str(step).encode())
+            mirror.push_step(step)
+        mirror.wait()
+        shutil.rmtree(tmp_path / 'checkpoints' / '1')
+    there = store_of(files).list()
+    assert 'complete/2.json' in there and 'complete/1.json' not in there and 'checkpoints/1/state/d' not in there
+
+
 @pytest.mark.parametrize('harm', ['cut', 'flipped', 'gone', 'marker'])
 def test_a_damaged_step_is_named_and_the_one_before_it_is_used(tmp_path, harm):
     files, said = FlakyFileSystem(), []
