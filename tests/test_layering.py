@@ -26,6 +26,8 @@ TABLE = {
     'train': ('core', 'data', 'optim', 'tasks.base'),
     'interop': ('core', 'models'),
     'evals': ('core', 'data', 'tasks', 'train.checkpoint'),
+    'registry': ('core', 'ingest', 'data.phantom'),
+    'studies': ('core', 'ingest', 'data', 'models', 'optim', 'tasks', 'train', 'evals', 'registry'),
     'explain': ('core', 'models', 'data'),
     'federated': ('core', 'train'),
     'report': ('core',),
@@ -37,8 +39,8 @@ TABLE = {
 }
 # room -> what it may not import from outside, directly; `NO_JAX` rooms may not load JAX by any way round either
 STACK = ('jax', 'jaxlib', 'flax', 'optax', 'orbax', 'chex')
-FORBIDDEN = {'core': ('flax',), 'ingest': STACK, 'report': STACK}
-NO_JAX = ('ingest', 'report')
+FORBIDDEN = {'core': ('flax',), 'ingest': STACK, 'registry': STACK, 'report': STACK}
+NO_JAX = ('ingest', 'registry', 'report')
 
 
 def imported(source: str, *, module: str, is_package: bool) -> Iterator[str]:

@@ -20,6 +20,9 @@ class DataConfig:
     split: str = 'train'
     labels: tuple[str, ...] = ()  # columns to deliver, labels or demographics such as age and sex; rows that miss all of them are dropped
     fraction: float = 1.0  # of the patients, chosen by a stable hash (label efficiency)
+    stratify: str = ''  # label whose classes keep their shares among the chosen patients, each by the class of its worst image; '': none does
+    draw: int = 0  # which choice of patients: another number, another hash
+    pairs: str = ''  # label that orders the visits of an eye: rows 2i and 2i+1 of a batch are an earlier and a later one; '': no pairs
     image_size: int = 224  # [px]
     # Training only: (from step, [px]), the first from step 0 and the last at image_size; empty for image_size throughout. The step is
     # compiled once a size (progressive resizing; for ViTs, Touvron et al., arXiv 1906.06423).

@@ -68,7 +68,8 @@ class Task(abc.ABC):
     def loss(self, model: nnx.Module, batch: Batch, *, key: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Mean loss over the batch and named scalars. `batch['image']` is normalised [B,H,W,C]; `batch['labels']` [B,Y], NaN missing.
 
-        `key` None means deterministic: no drop path, and a fixed mask where the task masks.
+        `batch['progress']`, float32 [], is the share of the steps that is done; 1 outside training. `key` None means deterministic: no drop
+        path, and a fixed mask where the task masks. Arrays whose name begins with an underscore are no scalars to log: `after` gets them.
         """
 
     @abc.abstractmethod
@@ -76,8 +77,18 @@ class Task(abc.ABC):
         """Predictions a row of the batch: `score` [B,Y] for supervised tasks."""
 
     def trainable(self, path: str) -> bool:
-        """Whether the parameter at this dotted path learns."""
+        """Whether the parameter at this dotted path learns by gradient."""
         return True
+
+    def after(self, params: Any, told: Mapping[str, jax.Array], *, progress: jax.Array) -> Any:
+        """`params` of a step that is done, with what changes otherwise than by gradient: a teacher that follows, a running centre.
+
+        Args:
+          params: a nested dict, as the optimiser left it.
+          told: the loss's arrays whose name begins with an underscore; means over the parts of the batch where it was accumulated.
+          progress: float32 [], as in the batch of the step.
+        """
+        return params
 
     def load_pretrained(self, params: Any, source: Any) -> Any:
         """Returns `params` with the encoder of a pretraining run's parameters in it.

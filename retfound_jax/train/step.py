@@ -52,12 +52,15 @@ def make_step(
     def step(state: TrainState, batch: Batch, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         with on_mesh(mesh):
-            loss, metrics, grads = _gradients(config, spec, state.params, batch, key)
+            progress = state.step.astype(jnp.float32) / config.steps
+            loss, metrics, grads = _gradients(config, spec, state.params, batch, key, progress)
         grads = jax.lax.with_sharding_constraint(grads, moments)  # each device sums the part that it updates
         norm = optax.tree.norm(grads)
         judged = _judge(config, state, loss=loss, norm=norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params, ema = optax.apply_updates(state.params, updates), _average(state, updates, decay=config.optim.ema)
+        told = {name: metrics.pop(name) for name in list(metrics) if name.startswith('_')}
+        params = config.task.after(params, told, progress=progress)
         # A bad step leaves what is trained as it was; one that halts the run leaves everything so, and the state from before it is saved.
         before = (state.params, state.opt_state, state.ema)
         params, opt_state, ema = _kept((params, opt_state, ema), before, where=judged.bad)
@@ -66,8 +69,8 @@ def make_step(
         after = TrainState(
             step=number, params=params, opt_state=opt_state, ema=ema, halted=judged.halted, recent=recent, skipped=skipped
         )
-        told = {'bad': judged.bad, 'halted': judged.halted, 'skipped': skipped}
-        return after, {'loss': loss, 'grad_norm': norm, **told, **metrics}
+        verdict = {'bad': judged.bad, 'halted': judged.halted, 'skipped': skipped}
+        return after, {'loss': loss, 'grad_norm': norm, **verdict, **metrics}
 
     places = (shardings, batch_sharding(mesh), everywhere)
     options = compiler_options(list(mesh.devices.flat))
@@ -103,7 +106,9 @@ def _kept(fresh: Tree, old: Tree, *, where: jax.Array) -> Tree:
     return jax.tree.map(lambda new, before: jnp.where(where, before, new), fresh, old)
 
 
-def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict, Tree]:
+def _gradients(
+    config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch, key: jax.Array, progress: jax.Array
+) -> tuple[jax.Array, dict, Tree]:
     """Mean loss, metrics and gradient over `optim.accumulate` equal parts of the batch."""
     parts = config.optim.accumulate
 
@@ -111,7 +116,7 @@ def _gradients(config: TrainConfig, spec: ModelSpec, params: Tree, batch: Batch,
         augment_key, task_key = jax.random.split(key)
         part = {name: _repeated(x, config.data.repeat) for name, x in part.items()}
         image = prepare(part['image'], key=augment_key, config=config.data)
-        return config.task.loss(spec.merge(params), {**part, 'image': image}, key=task_key)
+        return config.task.loss(spec.merge(params), {**part, 'image': image, 'progress': progress}, key=task_key)
 
     def gradient(params: Tree, part: Batch, key: jax.Array) -> tuple[tuple[jax.Array, dict], Tree]:
         result, grads = jax.value_and_grad(loss_of, has_aux=True)(_as_summed(params, dtype=config.optim.gradient_dtype), part, key)
@@ -166,7 +171,7 @@ def make_predict(config: TrainConfig, *, spec: ModelSpec, mesh: jax.sharding.Mes
     def predict(params: Tree, batch: Batch) -> dict[str, jax.Array]:
         model = spec.merge(params)
         with on_mesh(mesh):
-            ready = {**batch, 'image': prepare(batch['image'], key=None, config=config.data)}
+            ready = {**batch, 'image': prepare(batch['image'], key=None, config=config.data), 'progress': jnp.ones(())}
             loss, _ = config.task.loss(model, ready, key=None)
             return {**config.task.predict(model, ready), 'loss': loss}
 
