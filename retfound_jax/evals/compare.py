@@ -55,19 +55,16 @@ def paired_difference(
     a class, a label, `>=GRADE` or `macro`; `level` is 'image' or 'patient'. UserError where the files do not fit each other, UsageError for
     an unknown target or metric.
     """
-    arms = [_load(a), _load(b)]
-    first = arms[0][0]
-    aligned = [[_align(one, to=first) for one in arm] for arm in arms]
-    patient_N, patients = patient_index(first.columns['patient'], key=first.columns['key'])
-    counts_PR = patient_counts(patients, replicates=replicates, seed=seed)
-    cells = [[_cell(one, level=level, patient_N=patient_N, counts_PR=counts_PR, name=(target, metric)) for one in arm] for arm in aligned]
-    name = _name(first, target=target)
-    value_a, value_b = ([cell.value[name, metric] for cell in arm] for arm in cells)
-    replicates_a, replicates_b = (np.mean([cell.replicates[name, metric] for cell in arm], axis=0) for arm in cells)
+    loaded = [_load(a), _load(b)]
+    shared = {'target': target, 'metric': metric, 'level': level, 'replicates': replicates, 'seed': seed, 'like': loaded[0]}
+    arms = [resampled(arm, **shared) for arm in loaded]
+    replicates_a, replicates_b = (arm.replicates_SR.mean(axis=0) for arm in arms)
+    value_a, value_b = (list(arm.per_seed) for arm in arms)
     difference_R = replicates_a - replicates_b
     finite = difference_R[np.isfinite(difference_R)]
     if not np.isfinite(value_a + value_b).all() or not len(finite):
-        raise UserError(f"{metric} of '{target}' is undefined on these {len(first)} images, as a class is absent: compare on another split")
+        images = arms[0].n_images
+        raise UserError(f"{metric} of '{target}' is undefined on these {images} images, as a class is absent: compare on another split")
     return Difference(
         interval=percentile_interval(difference_R, value=np.mean(value_a) - np.mean(value_b), level=confidence),
         a=float(np.mean(value_a)),
@@ -76,8 +73,45 @@ def paired_difference(
         per_seed_b=tuple(value_b),
         below_zero=float(np.mean(finite < 0) + np.mean(finite == 0) / 2),
         higher_is_better=metric not in metrics.LOWER_IS_BETTER,
-        n_images=int(cells[0][0].view.images_M.sum()),
-        n_patients=len(np.unique(cells[0][0].view.patient_M)),
+        n_images=arms[0].n_images,
+        n_patients=arms[0].n_patients,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """A metric of each seed of one arm, and its replicates under the same draws of patients."""
+
+    per_seed: tuple[float, ...]
+    replicates_SR: np.ndarray  # [seeds, R]
+    n_images: int
+    n_patients: int
+
+    def interval(self, *, confidence: float = 0.95) -> Interval:
+        """Of the mean over the seeds: patients are resampled, the trained models are fixed."""
+        return percentile_interval(self.replicates_SR.mean(axis=0), value=float(np.mean(self.per_seed)), level=confidence)
+
+
+def resampled(
+    arm: Arm, *, target: str, metric: str, level: str = 'patient', replicates: int = 1000, seed: int = 0, like: Arm | None = None
+) -> Resampled:
+    """A metric that needs no threshold for each file of an arm; the draws depend on the patients, `replicates` and `seed` alone.
+
+    So two arms on the same images are resampled in pairs. `like` is an arm whose images these must be. Errors as in `paired_difference`,
+    but that a class is absent gives NaN.
+    """
+    members = _load(arm)
+    first = members[0] if like is None else _load(like)[0]
+    patient_N, patients = patient_index(first.columns['patient'], key=first.columns['key'])
+    counts_PR = patient_counts(patients, replicates=replicates, seed=seed)
+    aligned = [_align(one, to=first) for one in members]
+    cells = [_cell(one, level=level, patient_N=patient_N, counts_PR=counts_PR, name=(target, metric)) for one in aligned]
+    name = _name(first, target=target)
+    return Resampled(
+        per_seed=tuple(cell.value[name, metric] for cell in cells),
+        replicates_SR=np.stack([cell.replicates[name, metric] for cell in cells]),
+        n_images=int(cells[0].view.images_M.sum()),
+        n_patients=len(np.unique(cells[0].view.patient_M)),
     )
 
 
