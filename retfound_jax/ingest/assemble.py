@@ -121,7 +121,8 @@ def _items(plan: Plan, pictures: Sequence[Picture]) -> list[Item]:
 def _by_split(plan: Plan, found: Sequence[Item]) -> dict[str, list[Item]]:
     """Items of each split that is not empty, in the order in which they are written."""
     if plan.config.split_column:
-        places = splits.given_splits((item.record.group, item.split, item.record.key) for item in found)
+        given = splits.given_splits((item.record.group, item.split, item.record.key) for item in found)
+        places = {group: splits.placed(split, group, config=plan.config.splits) for group, split in given.items()}
     else:
         places = {item.record.group: splits.split_of(item.record.group, config=plan.config.splits) for item in found}
     ordered = sorted(found, key=lambda item: writer.order(item.record.key))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from retfound_jax.core.errors import UsageError, UserError, nearest
-from retfound_jax.ingest.labels import Table, is_missing
+from retfound_jax.ingest.labels import Table, is_missing, refuse
 
 # Role to the names by which it is recognised, compared without case, blanks, dashes and underscores; the first one found wins.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -65,14 +65,19 @@ class Person:
     modality: str = ''
 
 
-def assign(table: Table, *, given: Mapping[str, str], labels: Sequence[str] = (), reserved: Sequence[str] = ()) -> Columns:
+def assign(
+    table: Table, *, given: Mapping[str, str], labels: Sequence[str] = (), reserved: Sequence[str] = (),
+    classes: Mapping[str, Sequence[str]] | None = None,
+) -> Columns:
     """Maps columns to roles and labels.
 
     given: role to column, over what is recognised by name; an empty column name leaves the role empty. labels: columns to take
-    as labels, or all that have no role. reserved: columns used elsewhere.
+    as labels, or all that have no role. reserved: columns used elsewhere. classes: of a label, in the order of their numbers, none
+    for a number; of one that is not named they are those that occur, sorted.
 
     Raises:
       UsageError: a role or a column does not exist, the key is not known, or a label holds nothing.
+      UserError: a cell is none of the classes that were given.
     """
     for role, column in given.items():
         if role not in ROLES:
@@ -87,7 +92,7 @@ def assign(table: Table, *, given: Mapping[str, str], labels: Sequence[str] = ()
     asked = labels or [name for name in table.columns if name not in {*roles.values(), *reserved}]
     found, passed_over = [], {}
     for name in dict.fromkeys(asked):
-        label, reason = _label(table, name)
+        label, reason = _label(table, name, given=(classes or {}).get(name))
         if reason and (not label or not labels):
             passed_over[name] = reason
         elif label:
@@ -161,10 +166,12 @@ def _require(table: Table, column: str, *, what: str) -> None:
         raise UsageError(f'{what} "{column}" is not in {table.name}{near}')
 
 
-def _label(table: Table, name: str) -> tuple[Label | None, str]:
+def _label(table: Table, name: str, *, given: Sequence[str] | None = None) -> tuple[Label | None, str]:
     cells = {cell for cell in table.column(name) if not is_missing(cell)}
     if not cells:
         return None, 'it is empty'
+    if given is not None:
+        return _given(table, name, classes=tuple(given)), ''
     numbers = [number for number in map(table.number, cells) if number is not None]
     if len(numbers) < len(cells):
         reason = f'it holds {len(cells)} different texts' if len(cells) > _MOST_WORDS else ''
@@ -173,3 +180,11 @@ def _label(table: Table, name: str) -> tuple[Label | None, str]:
     if all(number.is_integer() for number in distinct) and len(distinct) <= _MOST_CLASSES:
         return Label(name=name, kind='class', classes=tuple(str(int(number)) for number in distinct)), ''
     return Label(name=name, kind='number', classes=None), ''
+
+
+def _given(table: Table, name: str, *, classes: tuple[str, ...]) -> Label:
+    cells = zip(table.column(name), table.lines, strict=True)
+    problems = [f'line {line} has "{cell}"' for cell, line in cells
+                if not is_missing(cell) and (cell not in classes if classes else table.number(cell) is None)]
+    refuse(problems, what=f'the column "{name}" of {table.name} must hold {", ".join(classes) or "a number"}')
+    return Label(name=name, kind='class' if classes else 'number', classes=classes or None)

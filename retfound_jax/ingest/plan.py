@@ -24,6 +24,7 @@ class IngestConfig:
     labels: str = ''  # CSV; without it the photographs are for pretraining only
     columns: tuple[tuple[str, str], ...] = ()  # (role, column) over what is recognised by name
     label: tuple[str, ...] = ()  # label columns; none given: all columns without a role
+    classes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (label, its classes in the order of their numbers; none for a number)
     split_column: str = ''  # take the splits from this column (train, val, test) instead of hashing
     allow_missing: bool = False  # rows without a file are counted and passed over
     modality: str = ''  # of files and rows that do not say, such as CFP
@@ -55,15 +56,18 @@ class Plan:
         return {label.name: label.classes for label in self.columns.labels}
 
 
-def make_plan(config: IngestConfig) -> Plan:
+def make_plan(config: IngestConfig, *, files: Mapping[str, str] | None = None) -> Plan:
     """Lists the files, reads the labels and matches them.
+
+    files: of each key of the labels, as a path below the source, where somebody knows; nothing else is then looked at or told of.
 
     Raises:
       UserError: the source or the labels cannot be used. UsageError: an option is wrong, or the output is in the way.
     """
     out = Path(config.out)
     _check_out(out, config)
-    listing = source.scan(Path(config.source), leave_out=(out, partial_folder(out)))
+    leave_out = (out, partial_folder(out))
+    listing = source.scan(Path(config.source), leave_out=leave_out, only=None if files is None else frozenset(files.values()))
     found = len(listing.files) + len(listing.refused)
     if not found:
         raise UserError(f'no photograph was found in {config.source} ({listing.ignored} other files); give the folder that holds them')
@@ -74,8 +78,9 @@ def make_plan(config: IngestConfig) -> Plan:
                     odd={}, files=tuple(file.path for file in listing.files))
     table = read_table(config.labels)
     reserved = (config.split_column,) if config.split_column else ()
-    columns = columns_lib.assign(table, given=dict(config.columns), labels=config.label, reserved=reserved)
+    columns = columns_lib.assign(table, given=dict(config.columns), labels=config.label, reserved=reserved, classes=dict(config.classes))
     keys = table.column(columns.roles['key'])
+    keys = keys if files is None else [files[key] for key in keys]
     rows = source.match(keys, table.lines, listing.files, name=table.name, allow_missing=config.allow_missing)
     people, odd = columns_lib.people(table, columns)
     _check_split_column(table, config.split_column)

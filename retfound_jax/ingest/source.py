@@ -6,7 +6,7 @@ import dataclasses
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from retfound_jax.core.errors import UserError, nearest
@@ -38,8 +38,10 @@ class Listing:
     ignored: int  # hidden files, and files whose suffix is known to be no picture
 
 
-def scan(root: Path, *, leave_out: Sequence[Path] = ()) -> Listing:
+def scan(root: Path, *, leave_out: Sequence[Path] = (), only: Collection[str] | None = None) -> Listing:
     """Walks the folder; links to folders are not followed, links to files that leave it are refused.
+
+    only: paths below the folder; what is none of them is ignored.
 
     Raises:
       UserError: the folder does not exist or cannot be listed.
@@ -52,7 +54,7 @@ def scan(root: Path, *, leave_out: Sequence[Path] = ()) -> Listing:
     files, refused, ignored = [], {}, 0
     for entry in _walk(base, skipped):
         name = entry.path[len(prefix):].replace(os.sep, '/')
-        if entry.name.startswith('.') or os.path.splitext(entry.name)[1].lower() in _NO_IMAGE:
+        if entry.name.startswith('.') or os.path.splitext(entry.name)[1].lower() in _NO_IMAGE or only is not None and name not in only:
             ignored += 1
             continue
         reason, status = _unsafe(entry, base)

@@ -22,6 +22,7 @@ class SplitConfig:
     val: float = 0.1
     test: float = 0.2
     salt: str = 'retfound'  # another salt, another draw
+    val_of_train: bool = False  # where a column gives the splits: the share `val` of what it calls train is val, by the same hash
 
     def __post_init__(self) -> None:
         """Raises UsageError where the shares leave nothing to train on."""
@@ -35,6 +36,13 @@ def split_of(group: str, *, config: SplitConfig) -> str:
     place = int.from_bytes(digest[:8]) / 2**64
     # Test comes first: changing the share of validation leaves the test set as it is.
     return 'test' if place < config.test else 'val' if place < config.test + config.val else 'train'
+
+
+def placed(given: str, group: str, *, config: SplitConfig) -> str:
+    """The split of a group that a table puts into `given`: that, unless a part of train is to be val."""
+    if given != 'train' or not config.val_of_train:
+        return given
+    return split_of(group, config=dataclasses.replace(config, test=0.0))
 
 
 def split_word(cell: str) -> str:

@@ -96,7 +96,8 @@ def place(element: tuple[int, Iterable[tuple[Any, ...]]], *, job: Job) -> Iterat
     counts = np.zeros((len(splits.SPLITS), bins(job.files) + 1), np.int64)
     for item in map(Item.from_plain, plain):
         item = assemble.grouped(item, groups)
-        split = item.split if job.given else splits.split_of(item.record.group, config=job.splits)
+        group = item.record.group
+        split = splits.placed(item.split, group, config=job.splits) if job.given else splits.split_of(group, config=job.splits)
         order = writer.order(item.record.key)
         by_split.setdefault(split, []).append((order, item))
         row = counts[splits.SPLITS.index(split)]
