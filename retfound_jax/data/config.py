@@ -19,8 +19,10 @@ class DataConfig:
     phantom: PhantomConfig | None = None  # drawn on the fly
     split: str = 'train'
     labels: tuple[str, ...] = ()  # columns to deliver, labels or demographics such as age and sex; rows that miss all of them are dropped
-    fraction: float = 1.0  # of the patients, chosen by a stable hash (label efficiency)
-    stratify: str = ''  # label whose classes keep their shares among the chosen patients, each by the class of its worst image; '': none
+    fraction: float = 1.0  # of the patients of the training split, chosen by a stable hash (label efficiency); evaluation takes all of them
+    # Label whose classes keep their shares among the chosen patients, each patient by the highest class of his images; '': none. A class
+    # that exists keeps at least one patient.
+    stratify: str = ''
     draw: int = 0  # which choice of patients: another number, another hash
     pairs: str = ''  # label that orders the visits of an eye: rows 2i and 2i+1 of a batch are an earlier and a later one; '': no pairs
     image_size: int = 224  # [px]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def open_source(config: DataConfig) -> Source:
 
     Raises:
       UserError: the data are missing, unfinished, damaged or of another version.
-      UsageError: not exactly one place is named, or a split or label is unknown.
+      UsageError: not exactly one place is named, a split or label is unknown, or the label to stratify by has no classes.
     """
     contents = _contents(config)
     classes = dict(contents.classes)
@@ -65,14 +66,17 @@ def open_source(config: DataConfig) -> Source:
     rows = np.arange(len(labels))
     if config.labels:
         rows = rows[~np.isnan(labels).all(axis=1)]
-    rows = rows[_share(contents.columns['group'][rows], fraction=config.fraction)]
-    choice = json.dumps([contents.fingerprint, config.split, list(config.labels), config.fraction, len(rows)])
+    choice = [contents.fingerprint, config.split, list(config.labels), config.fraction]
+    if config.fraction < 1:
+        strata = _strata(config, contents, classes)[rows]
+        rows = rows[_share(contents.columns['group'][rows], strata, fraction=config.fraction, draw=config.draw)]
+        choice += [config.stratify, config.draw] if config.stratify or config.draw else []
     return Source(
         table={name: values[rows] for name, values in contents.columns.items()},
         labels=labels[rows],
         label_names=config.labels,
         label_classes=classes,
-        fingerprint=hashlib.sha256(choice.encode()).hexdigest(),
+        fingerprint=hashlib.sha256(json.dumps([*choice, len(rows)]).encode()).hexdigest(),
         reader=Reader(store=contents.store, positions=rows.astype(np.int64)),
     )
 
@@ -109,10 +113,44 @@ def _label(config: DataConfig, contents: Contents, classes: dict[str, list[str] 
     return class_column(contents.columns[name], contents.words[name])
 
 
-def _share(groups: np.ndarray, *, fraction: float) -> np.ndarray:
-    """Which rows belong to the chosen share of patients: those with the smallest hashes, so a smaller share lies inside a larger one."""
-    if fraction == 1:
-        return np.ones(len(groups), bool)
-    people = np.unique(groups)
-    order = sorted(people, key=lambda name: hashlib.sha256(f'fraction:{name}'.encode()).digest())
-    return np.isin(groups, order[: max(1, round(fraction * len(people)))])
+def _strata(config: DataConfig, contents: Contents, classes: dict[str, list[str] | None]) -> np.ndarray:
+    """The class of each row by the label to stratify by, float32; NaN where it is missing, and everywhere where there is no such label."""
+    if not config.stratify:
+        return np.full(len(contents.columns['key']), np.nan, np.float32)
+    column = _label(config, contents, found := dict(classes), config.stratify)
+    if found[config.stratify] is None:
+        raise UsageError(f'data.stratify is "{config.stratify}", which is a number: name a label that has classes')
+    return column
+
+
+def _share(groups: np.ndarray, strata: np.ndarray, *, fraction: float, draw: int) -> np.ndarray:
+    """Which rows belong to the chosen share of patients: of each stratum those with the smallest hashes.
+
+    A patient's stratum is his highest class, and those without one are a stratum of their own. A smaller share lies inside a larger one.
+    """
+    people, place = np.unique(groups, return_inverse=True)
+    highest = np.full(len(people), -1.0)
+    np.fmax.at(highest, place, strata)
+    prefix = f'fraction {draw}:' if draw else 'fraction:'
+    hashes = [hashlib.sha256(f'{prefix}{name}'.encode()).digest() for name in people]
+    order = np.array(sorted(range(len(people)), key=hashes.__getitem__), np.int64)
+    members = [order[highest[order] == stratum] for stratum in np.unique(highest)]
+    seats = _seats([len(group) for group in members], total=min(len(people), max(1, round(fraction * len(people)))))
+    chosen = np.zeros(len(people), bool)
+    for group, count in zip(members, seats, strict=True):
+        chosen[group[:count]] = True
+    return chosen[place]
+
+
+def _seats(sizes: Sequence[int], *, total: int) -> list[int]:
+    """How many of each stratum are among `total`: at least one, the others by the quota method of Balinski and Young (1975).
+
+    It gives each stratum its exact share rounded down or up, and a larger total takes nothing from anybody. Largest remainders do not:
+    with them a class can have fewer patients in a larger share. Where there are more strata than `total`, it is one of each.
+    """
+    seats, everyone, given = [0] * len(sizes), sum(sizes), 0
+    while sum(max(1, seat) for seat in seats) < total:
+        given += 1
+        below = [i for i, size in enumerate(sizes) if seats[i] * everyone < given * size]
+        seats[max(below, key=lambda i: sizes[i] / (seats[i] + 1))] += 1
+    return [max(1, seat) for seat in seats]
