@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,12 @@ from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.data.phantom.render import Photograph, draw_eye
 
 _FEW = 0.02  # share of a disease that is not asked for
+_A_SET = 1000  # seeds
+
+
+def seed_of(name: str, index: int) -> int:
+    """The seed of picture `index` (below 1000) of a dataset's fixture: no two datasets have a picture in common."""
+    return zlib.crc32(name.encode()) * _A_SET + index
 
 
 def photograph(seed: int, *, size: int = 64, grade: int = 0, glaucoma: bool = False, amd: bool = False) -> Photograph:

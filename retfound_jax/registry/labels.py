@@ -29,5 +29,6 @@ def numbered(cell: str, classes: tuple[str, ...], *, where: str) -> str:
         return ''
     number = cell[:-2] if cell.endswith('.0') else cell
     if not (number.isascii() and number.isdigit() and int(number) < len(classes)):
-        raise UserError(f'{where} has "{cell}" where a number from 0 to {len(classes) - 1} ({", ".join(classes)}) is needed; see to that line')
+        raise UserError(f'{where} has "{cell}" where a number from 0 to {len(classes) - 1} ({", ".join(classes)}) is needed; see to that '
+                        f'line')
     return classes[int(number)]
