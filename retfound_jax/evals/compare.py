@@ -9,6 +9,7 @@ Letters: N images, R replicates.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,10 +87,18 @@ class Resampled:
     replicates_SR: np.ndarray  # [seeds, R]
     n_images: int
     n_patients: int
+    drawn_from: str = ''  # what the draws are of: equal where two arms were resampled in pairs
 
     def interval(self, *, confidence: float = 0.95) -> Interval:
         """Of the mean over the seeds: patients are resampled, the trained models are fixed."""
         return percentile_interval(self.replicates_SR.mean(axis=0), value=float(np.mean(self.per_seed)), level=confidence)
+
+    def minus(self, other: Resampled, *, confidence: float = 0.95) -> Interval:
+        """The difference to another arm, replicate by replicate; a UserError unless both are of the same draws of the same images."""
+        if self.drawn_from != other.drawn_from:
+            raise UserError('the two arms are not of the same images, patients, labels and draws: evaluate both on one split')
+        value = float(np.mean(self.per_seed) - np.mean(other.per_seed))
+        return percentile_interval(self.replicates_SR.mean(axis=0) - other.replicates_SR.mean(axis=0), value=value, level=confidence)
 
 
 def resampled(
@@ -112,7 +121,16 @@ def resampled(
         replicates_SR=np.stack([cell.replicates[name, metric] for cell in cells]),
         n_images=int(cells[0].view.images_M.sum()),
         n_patients=len(np.unique(cells[0].view.patient_M)),
+        drawn_from=_drawn_from(first, (level, replicates, seed)),
     )
+
+
+def _drawn_from(predictions: Predictions, how: tuple[object, ...]) -> str:
+    """Names images with their patients and labels, in whatever order, and how they are drawn."""
+    order = np.argsort(predictions.columns['key'])
+    parts = [predictions.columns[name][order].astype(str).tolist() for name in ('key', 'patient')]
+    parts += [predictions.label_NY[order].tolist(), list(predictions.labels), list(predictions.classes), list(how)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _load(arm: Arm) -> list[Predictions]:

@@ -8,6 +8,7 @@ Letters: S seeds, K comparisons.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def seed_mean(values: Sequence[float]) -> SeedMean:
     if len(value_S) == 1:
         return SeedMean(mean=mean, sd=NAN, low=NAN, high=NAN, n=1)
     sd = float(value_S.std(ddof=1))
-    half = Z * sd / np.sqrt(len(value_S))
+    half = Z * sd / math.sqrt(len(value_S))
     return SeedMean(mean=mean, sd=sd, low=mean - half, high=mean + half, n=len(value_S))
 
 

@@ -98,8 +98,9 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a study's numbers are of."""
+    """What a study's numbers are of, and what they are set against."""
 
+    reference: str = ''  # the method that the others are compared to; '' no comparison
     metrics: tuple[str, ...] = ('AUROC',)
     targets: tuple[str, ...] = ()  # () the macro mean, and of several labels each as well
     level: str = 'image'  # or patient

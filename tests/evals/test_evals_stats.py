@@ -103,5 +103,13 @@ def test_two_arms_are_resampled_in_pairs(make) -> None:
     difference = paired_difference(a, b=b, target='age', metric='MAE', replicates=50)
     low, high = np.quantile(both[0].replicates_SR[0] - both[1].replicates_SR[0], [0.025, 0.975])
     assert (difference.interval.low, difference.interval.high) == pytest.approx((low, high))
+    shuffled = np.random.default_rng(1).permutation(80)
+    columns = {name: values[shuffled] for name, values in b.columns.items()}
+    again = replace(b, columns=columns, label_NY=b.label_NY[shuffled], score_NS=b.score_NS[shuffled])
+    minus = both[0].minus(resampled(again, target='age', metric='MAE', replicates=50))
+    assert (minus.value, minus.low, minus.high) == pytest.approx((difference.interval.value, low, high))
+    for other in (resampled(b, target='age', metric='MAE', seed=1), resampled(make('regress', n=60), target='age', metric='MAE')):
+        with pytest.raises(UserError, match='not of the same images'):
+            both[0].minus(other)
     with pytest.raises(UserError, match='shared'):
         resampled(make('regress', n=60), target='age', metric='MAE', like=a)
