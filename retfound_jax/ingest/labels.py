@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from retfound_jax.core.errors import UserError
@@ -79,7 +79,7 @@ def delimiter_word(delimiter: str) -> str:
     return _DELIMITERS[delimiter]
 
 
-def refuse(problems: Sequence[str], *, what: str, error: type[UserError] = UserError) -> None:
+def refuse(problems: Sequence[str], *, what: str, error: Callable[[str], UserError] = UserError) -> None:
     """Raises one error that names the first ten problems; does nothing where there are none."""
     if problems:
         more = len(problems) - _SHOWN_PROBLEMS

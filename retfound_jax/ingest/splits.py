@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
 
-from retfound_jax.core.errors import UsageError
+from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.ingest.labels import refuse
 
 SPLITS = ('train', 'val', 'test')
@@ -28,6 +29,14 @@ class SplitConfig:
         """Raises UsageError where the shares leave nothing to train on."""
         if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
             raise UsageError(f'--val {self.val} and --test {self.test} are shares: each at least 0, and together below 1')
+
+
+class Leak(UserError):
+    """Splits that a table gives put one group of patients on two sides."""
+
+    def __init__(self, sentence: str, *, keys: Iterable[str]) -> None:
+        super().__init__(sentence)
+        self.keys = tuple(keys)  # of the images without which no group is on two sides; test keeps its own before val, val before train
 
 
 def split_of(group: str, *, config: SplitConfig) -> str:
@@ -55,16 +64,20 @@ def given_splits(rows: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     """Splits as a table gives them. rows: (group, split, a name for people to find the row).
 
     Raises:
-      UserError: one group stands in two splits, which would leak patients from one to the other.
+      Leak: one group stands in two splits, which would leak patients from one to the other.
     """
-    first: dict[str, tuple[str, str]] = {}
-    problems = []
+    groups: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
     for group, split, name in rows:
-        known, by = first.setdefault(group, (split, name))
-        if known != split:
-            problems.append(f'{name} is in {split}, and {by} of the same patient or with the same image is in {known}')
-    refuse(problems, what='the split column puts one patient on two sides')
-    return {group: split for group, (split, _) in first.items()}
+        groups[group].append((split, name))
+    problems, keys = [], []
+    for members in groups.values():
+        known, by = members[0]
+        problems += [f'{name} is in {split}, and {by} of the same patient or with the same image is in {known}'
+                     for split, name in members if split != known]
+        last = max((split for split, _ in members), key=SPLITS.index)
+        keys += [name for split, name in members if split != last]
+    refuse(problems, what='the split column puts one patient on two sides', error=functools.partial(Leak, keys=keys))
+    return {group: members[0][0] for group, members in groups.items()}
 
 
 def class_balance(labels: Mapping[str, tuple[str, ...] | None], values: Mapping[str, list[float]]) -> dict[str, dict[str, int]]:

@@ -29,13 +29,13 @@ def _read_aptos(root: Path) -> list[Example]:
 
 
 def _draw_aptos(out: Path) -> None:
-    names = [f'{seed_of("aptos2019", number):012x}' for number in range(12)]
-    for number, name in enumerate(names[:10]):
+    names = [f'{seed_of("aptos2019", number):012x}' for number in range(17)]
+    for number, name in enumerate(names[:15]):
         write_image(out / 'train_images' / f'{name}.png', draw_fundus(seed_of('aptos2019', number), grade=number % 5))
-    for number, name in enumerate(names[10:], start=10):
+    for number, name in enumerate(names[15:], start=15):
         write_image(out / 'test_images' / f'{name}.png', draw_fundus(seed_of('aptos2019', number)))
-    atomic_write(out / 'train.csv', csv_text([('id_code', 'diagnosis'), *((name, number % 5) for number, name in enumerate(names[:10]))]))
-    atomic_write(out / 'test.csv', csv_text([('id_code',), *((name,) for name in names[10:])]))
+    atomic_write(out / 'train.csv', csv_text([('id_code', 'diagnosis'), *((name, number % 5) for number, name in enumerate(names[:15]))]))
+    atomic_write(out / 'test.csv', csv_text([('id_code',), *((name,) for name in names[15:])]))
 
 
 _IDRID_PARTS = {'train': ('a. Training Set', 'a. IDRiD_Disease Grading_Training Labels.csv'),
@@ -97,8 +97,8 @@ def _read_messidor(root: Path) -> list[Example]:
 
 
 def _draw_messidor(out: Path) -> None:
-    names = [f'2005{number:04d}_4{number:04d}_0100_PP.png' for number in range(8)] + [f'IM{number:06d}.JPG' for number in range(4)]
-    grades = [*(number % 5 for number in range(11)), '']  # the last one could not be graded
+    names = [f'2005{number:04d}_4{number:04d}_0100_PP.png' for number in range(10)] + [f'IM{number:06d}.JPG' for number in range(6)]
+    grades = [*(number % 5 for number in range(15)), '']  # the last one could not be graded
     for number, name in enumerate(names):
         write_image(out / 'IMAGES' / name, draw_fundus(seed_of('messidor2', number), grade=int(grades[number] or 0)))
     pairs = zip(names[::2], names[1::2], strict=True)
@@ -135,7 +135,8 @@ SETS: tuple[Dataset, ...] = (
         instructions='1. Log in to IEEE DataPort (free). 2. Download "B. Disease Grading.zip". 3. Unpack it, so that "idrid/B. Disease '
                      'Grading" lies in the data folder, with "1. Original Images" and "2. Groundtruths" in '
                      'it. ' + or_split('idrid', 'IDRID'),
-        files=(File(name='1. Original Images'), File(name='2. Groundtruths'), File(name='B. Disease Grading.zip')),
+        files=(File(name=f'B. Disease Grading/{_IDRID_IMAGES}'), File(name=f'B. Disease Grading/{_IDRID_TABLES}'),
+               File(name='B. Disease Grading.zip')),
         labels=(DR_GRADE, DME_RISK), patient_key='', demographics=('country',),
         official_split='train 413 and test 103; a part of train becomes val when it is built',
         retfound_split=SplitSizes(train=329, val=84, test=103, source=URFOUND),
