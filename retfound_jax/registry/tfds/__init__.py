@@ -1,0 +1,11 @@
+"""Every dataset of the registry as a TFDS builder: import this package, and `tfds.builder('aptos2019', data_dir=...)` knows it.
+
+    import tensorflow_datasets as tfds
+    import retfound_jax.registry.tfds
+    builder = tfds.builder('aptos2019', data_dir='tfds')
+    builder.download_and_prepare(file_format='array_record', download_config=tfds.download.DownloadConfig(manual_dir='data'))
+
+`manual_dir` is the data folder of `retfound datasets`: the dataset lies in data/aptos2019. No TensorFlow is needed.
+"""
+
+from retfound_jax.registry.tfds.builders import BUILDERS as BUILDERS
