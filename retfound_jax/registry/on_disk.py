@@ -68,6 +68,7 @@ def checksums(dataset: Dataset, folder: Path | str) -> list[str]:
             found = hashlib.file_digest(opened, kind).hexdigest()
         if found != wanted.lower():
             whence = f'download it again from {file.url}' if file.url else 'download it again'
-            raise UserError(f'{path} has the {"SHA-256" if file.sha256 else "MD5"} {found} and not {wanted}, so it is damaged or another version; {whence}')
+            name = 'SHA-256' if file.sha256 else 'MD5'
+            raise UserError(f'{path} has the {name} {found} and not {wanted}, so it is damaged or another version; {whence}')
         seen.append(file.name)
     return seen
