@@ -21,7 +21,7 @@ _THUMBNAIL = 224  # [px], the longer side
 
 def define(values: flags.FlagValues) -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string('workdir', None, 'run directory to report on', flag_values=values, required=True)
+    flags.DEFINE_string('workdir', None, 'run directory or study directory to report on', flag_values=values, required=True)
     flags.DEFINE_string('pretrain', '', 'run directory of the pretraining; left out: the one the run started from', flag_values=values)
     flags.DEFINE_string('dataset', '', "dataset directory; left out: the run's own", flag_values=values)
     flags.DEFINE_string('out', '', 'file to write; left out: report.html in the run directory', flag_values=values)
@@ -40,10 +40,13 @@ def run(values: flags.FlagValues) -> None:
 
 
 def write_report(values: flags.FlagValues, *, workdir: Path, command: str) -> Path:
-    """Finds what the run started from, writes the page, and returns its path."""
-    from retfound_jax.report import page
+    """Finds what the run started from, writes the page, and returns its path; a study's directory gives the page of its tables."""
+    from retfound_jax.report import page, study_page
     from retfound_jax.report.collect import collect, read_run
+    from retfound_jax.report.study import is_study
 
+    if is_study(workdir):
+        return study_page.write(workdir, out=values.out or None, command=command, notice=values.notice)
     config = read_run(workdir).config
     data = _data(config, dataset=values.dataset)
     pretrain = _given_or(values.pretrain, str(config.get('init_from') or ''), beside='config.json')

@@ -76,7 +76,7 @@ class Pictures:
 
     kind: ClassVar[str] = 'pictures'
     items: tuple[Picture, ...]
-    size: Literal['chart', 'photograph', 'triple'] = 'chart'
+    size: Literal['chart', 'wide', 'photograph', 'triple'] = 'chart'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,14 +62,14 @@ _STYLE = {
 
 def roc_chart(curve: Roc, *, title: str, level: float) -> Picture:
     """Sensitivity against false alarms, with the pointwise band."""
-    with _chart(square=True) as (figure, axes):
+    with chart(square=True) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         if curve.low:
             axes.fill_between(curve.fpr, curve.low, curve.high, color=BLUE, alpha=0.18, linewidth=0)
         axes.plot(curve.fpr, curve.tpr, color=BLUE)
         shown = interval(curve.auroc, curve.auroc_low, curve.auroc_high, metric='AUROC')
         _unit_axes(axes, x='false alarms (1 − specificity)', y='found (sensitivity)', title=title, aside=f'AUROC {shown}')
-        return _picture(
+        return picture(
             figure,
             alt=f'ROC curve, {title}: AUROC {shown}, {level:.0%} interval in brackets.',
         )
@@ -77,7 +77,7 @@ def roc_chart(curve: Roc, *, title: str, level: float) -> Picture:
 
 def calibration_chart(curve: Calibration, *, title: str) -> Picture:
     """How often the finding is there against how probable the model said it was; dots as large as their bin."""
-    with _chart(square=True) as (figure, axes):
+    with chart(square=True) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         share = np.asarray(curve.n) / max(1, sum(curve.n))
         axes.scatter(curve.stated, curve.observed, s=18 + 260 * share, color=BLUE, alpha=0.85, linewidth=0, zorder=3)
@@ -88,7 +88,7 @@ def calibration_chart(curve: Calibration, *, title: str) -> Picture:
             title=title,
             aside=f'error {number(curve.ece, metric="ECE")}',
         )
-        return _picture(
+        return picture(
             figure,
             alt=f'{title}: expected calibration error {number(curve.ece, metric="ECE")}, Brier {number(curve.brier, metric="Brier")}.',
         )
@@ -100,22 +100,22 @@ def agreement_charts(true_N: np.ndarray, *, stated: np.ndarray, name: str) -> tu
     bias, spread = float(difference_N.mean()), float(difference_N.std(ddof=1)) if len(difference_N) > 1 else 0.0
     low, high = bias - 1.96 * spread, bias + 1.96 * spread
     shown = together((bias, low, high))
-    with _chart(square=True) as (figure, axes):
+    with chart(square=True) as (figure, axes):
         ends = [float(min(true_N.min(), stated.min())), float(max(true_N.max(), stated.max()))]
         axes.plot(ends, ends, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         _dots(axes, true_N, stated)
         axes.set(xlabel=f'true {short(name)}', ylabel='estimate', title='Estimate against truth')
-        first = _picture(
+        first = picture(
             figure,
             alt=f'Scatter of the estimated against the true {name} of {len(true_N)} photographs.',
             caption='One dot a photograph; on the dashed line the estimate is right.',
         )
-    with _chart(square=True) as (figure, axes):
+    with chart(square=True) as (figure, axes):
         _dots(axes, mean_N, difference_N)
         for value, style in ((bias, '-'), (low, (0, (4, 3))), (high, (0, (4, 3)))):
             axes.axhline(value, color=ORANGE, linewidth=1.2, linestyle=style)
         axes.set(xlabel='mean of estimate and truth', ylabel='estimate − truth', title='Difference (Bland and Altman)')
-        second = _picture(
+        second = picture(
             figure,
             alt=f'Bland-Altman chart of {name}: mean difference {shown[0]}, limits of agreement {shown[1]} to {shown[2]}.',
             caption=f'Mean difference {shown[0]}; 95 in 100 are expected between {shown[1]} and {shown[2]} (dashed).',
@@ -125,7 +125,7 @@ def agreement_charts(true_N: np.ndarray, *, stated: np.ndarray, name: str) -> tu
 
 def curve_chart(curves: Sequence[tuple[str, Curve]], *, title: str, y: str, alt: str, caption: str = '') -> Picture:
     """One or two logged numbers over the steps; the first solid, the second with dots."""
-    with _chart() as (figure, axes):
+    with chart() as (figure, axes):
         for (name, curve), color, marker in zip(curves, (BLUE, ORANGE), ('', 'o'), strict=False):
             steps, values = _thin(curve)
             dots = 'o' if marker or len(steps) <= 20 else ''
@@ -137,7 +137,7 @@ def curve_chart(curves: Sequence[tuple[str, Curve]], *, title: str, y: str, alt:
         axes.yaxis.set_major_locator(MaxNLocator(5))
         if max(np.abs(curve.values).max() for _, curve in curves) < 0.01:
             axes.yaxis.set_major_formatter(lambda value, _: f'{value:.1e}'.replace('e-0', 'e−') if value else '0')
-        return _picture(figure, alt=alt, caption=caption)
+        return picture(figure, alt=alt, caption=caption)
 
 
 def data_uri(data: bytes, *, mime: str) -> str:
@@ -146,14 +146,16 @@ def data_uri(data: bytes, *, mime: str) -> str:
 
 
 @contextmanager
-def _chart(*, square: bool = False) -> Iterator[tuple[Figure, matplotlib.axes.Axes]]:
+def chart(*, square: bool = False, size: tuple[float, float] | None = None) -> Iterator[tuple[Figure, matplotlib.axes.Axes]]:
+    """A figure in the page's style, of `size` [inches] where given; drawn and written inside the context."""
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph')  # the reader's own fonts draw what matplotlib's lacks
-        figure = Figure(figsize=(4.3, 4.1) if square else (4.3, 3.0), layout='constrained')
+        figure = Figure(figsize=size or ((4.3, 4.1) if square else (4.3, 3.0)), layout='constrained')
         yield figure, figure.add_subplot()
 
 
-def _picture(figure: Figure, *, alt: str, caption: str = '') -> Picture:
+def picture(figure: Figure, *, alt: str, caption: str = '') -> Picture:
+    """The figure as SVG in a data URI; equal figures are equal bytes."""
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None})
     svg = buffer.getvalue().decode('utf-8')

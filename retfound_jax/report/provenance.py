@@ -13,7 +13,7 @@ from retfound_jax.report.collect import Collected, TrainingRun
 from retfound_jax.report.words import GLOSSARY, clean, duration, metric_name
 
 _PACKAGES = ('retfound-jax', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'pandas', 'pyarrow', 'matplotlib')
-_WORDS = (
+WORDS = (
     (
         '95 % interval',
         'A range made so that, over many studies like this one with other patients, about 95 of 100 such ranges hold the true value. '
@@ -50,7 +50,7 @@ def glossary(found: Collected) -> Section:
     """The words of this page in plain language: the metrics it shows, then the rest."""
     shown = list(dict.fromkeys(row.metric for row in found.tables.rows)) if found.tables else ['AUROC']
     terms = [(metric_name(name), GLOSSARY[name]) for name in shown if name in GLOSSARY]
-    return Section(id='glossary', title='Words used', blocks=(Terms((*terms, *_WORDS)),))
+    return Section(id='glossary', title='Words used', blocks=(Terms((*terms, *WORDS)),))
 
 
 def _facts(found: Collected, runs: list[tuple[str, TrainingRun]]) -> list[tuple[str, str]]:
