@@ -75,10 +75,16 @@ def card(one: on_disk.Status) -> list[str]:
     dataset = one.dataset
     lines = [f'{dataset.name}: {dataset.title}']
     for word, text in _card(dataset):
-        lines += textwrap.wrap(text, _WIDTH, initial_indent=f'  {word:13}', subsequent_indent=' ' * 15) if text else []
-    lines += ['  get it'] + [f'    {line}' for step in _steps(dataset.instructions) for line in textwrap.wrap(step, _WIDTH - 4)]
+        lines += _wrapped(text, begin=f'  {word:13}') if text else []
+    lines += ['  get it', *(line for step in _steps(dataset.instructions) for line in _wrapped(step, begin='    '))]
     lines.append(f'  on this disk {_state(one)}: {one.folder}')
     return [*lines, f'    {one.reason}'] if one.reason else lines
+
+
+def _wrapped(text: str, *, begin: str) -> list[str]:
+    """Lines of a text, whose names and addresses stay whole."""
+    return textwrap.wrap(text, _WIDTH, initial_indent=begin, subsequent_indent=' ' * len(begin), break_on_hyphens=False,
+                         break_long_words=False)
 
 
 def _card(dataset: Dataset) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Literal
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.registry import folders, rfsplit
 from retfound_jax.registry.base import Dataset, Example
-from retfound_jax.registry.members import split_member
+from retfound_jax.registry.npz import split_member
 
 Split = Literal['', 'official', 'retfound', 'hash']
 

@@ -189,6 +189,10 @@ def test_given_splits_and_their_refusal_are_those_of_a_local_run(tmp_path: Path)
     _ingest(source, tmp_path / 'local', split_column='fold')
     _beam(source, tmp_path / 'beam', split_column='fold')
     assert _bytes(tmp_path / 'beam') == _bytes(tmp_path / 'local')
+    part = {'split_column': 'fold', 'splits': splits.SplitConfig(val=0.5, salt='b', val_of_train=True)}  # moves p1 and p2, as one group
+    local = _ingest(source, tmp_path / 'local_part', **part)
+    _beam(source, tmp_path / 'beam_part', **part)
+    assert _bytes(tmp_path / 'beam_part') == _bytes(tmp_path / 'local_part') and local['splits']['val']['images'] == 4
     _table(source, ['a,p1,train,0', 'b,p1,val,0', 'c,p2,test,1', 'd,p3,val,1', 'e,p4,test,0', 'f,p4,train,2'])
     said = []
     for number, ingest in enumerate((_ingest, _beam)):

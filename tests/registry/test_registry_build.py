@@ -144,6 +144,10 @@ def test_images_of_an_archive_become_files_as_old_as_it(tmp_path: Path) -> None:
     assert root == tmp_path / 'out' and files['grey_2'] == 'grey_2.png' and len(files) == 5
     assert (cv2.imread(str(root / 'grey_2.png'), cv2.IMREAD_GRAYSCALE) == grey[2]).all()
     assert (cv2.imread(str(root / 'colour_1.png'))[..., ::-1] == colour[1]).all()
+    small = _archive(tmp_path / 'small.npz', tiny=rng.integers(0, 256, (1, 28, 28, 3), np.uint8))
+    members.as_files(tmp_path, small, into=tmp_path / 'doubled')
+    doubled = cv2.imread(str(tmp_path / 'doubled' / 'tiny_0.png'))[..., ::-1]
+    assert doubled.shape == (56, 56, 3) and (doubled[1::2, ::2] == np.load(tmp_path / 'small.npz')['tiny'][0]).all()
     assert (root / 'grey_0.png').stat().st_mtime_ns == (tmp_path / 'a.npz').stat().st_mtime_ns
     assert members.as_files(tmp_path, [Example(key='x', file='x.png', labels={})], into=tmp_path / 'none') == (tmp_path, {})
 
@@ -157,8 +161,8 @@ def test_an_archive_that_holds_no_images_is_one_sentence(tmp_path: Path) -> None
     np.savez(tmp_path / 'numbers.npz', images=np.zeros((2, 40, 40)))
     _archive(tmp_path / 'short.npz', images=np.zeros((1, 40, 40), np.uint8))
     (tmp_path / 'cut.npz').write_bytes((tmp_path / 'numbers.npz').read_bytes()[:200])
-    cases = {'pickled.npz#images/0': 'and no images', 'numbers.npz#images/0': 'holds float64', 'short.npz#images/3': 'has no image 3',
-             'short.npz#masks/0': 'cannot be read', 'cut.npz#images/0': 'cannot be read', '../cut.npz#images/0': 'is none below'}
+    cases = {'pickled.npz#images/0': 'it is object', 'numbers.npz#images/0': 'holds float64', 'short.npz#images/3': 'has no image 3',
+             'short.npz#masks/0': 'has no array masks', 'cut.npz#images/0': 'cannot be read', '../cut.npz#images/0': 'is none below'}
     for file, said in cases.items():
         with pytest.raises(UserError, match=said):
             members.as_files(tmp_path, [Example(key='x', file=file, labels={})], into=tmp_path / 'out')

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retfound_jax.ingest.columns import ROLES
-from retfound_jax.registry import members, on_disk, reading
+from retfound_jax.registry import members, npz, on_disk, reading
 from retfound_jax.registry.base import Dataset, Example
 from retfound_jax.registry.build import build
 from retfound_jax.registry.catalogue import datasets
@@ -81,7 +81,7 @@ def test_a_fixture_reads_as_its_card_says(name: str, drawn: Drawn, read: Callabl
 @every
 def test_no_picture_of_a_fixture_is_there_twice(name: str, read: Callable[[str], reading.Reading]) -> None:
     found = read(name)
-    files = [found.root / example.file for example in found.examples if not members.split_member(example.file)]
+    files = [found.root / example.file for example in found.examples if not npz.split_member(example.file)]
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     hashes += [hashlib.sha256(pixels.tobytes()).hexdigest() for _, pixels in members.walk(found.root, found.examples)]
     assert len(set(hashes)) == len(found.examples)
@@ -114,13 +114,13 @@ def test_a_fixture_goes_through_tfds_and_our_source_reads_it(name: str, drawn: D
                                                             tmp_path: Path) -> None:
     import tensorflow_datasets as tfds
 
-    import retfound_jax.registry.tfds
     from retfound_jax.data.decode import open_image
     from retfound_jax.data.tfds_source import open_tfds
+    from retfound_jax.registry.tfds.builders import BUILDERS
 
     dataset, found = datasets()[name], read(name)
     builder = tfds.builder(name, data_dir=tmp_path)
-    assert type(builder) is retfound_jax.registry.tfds.BUILDERS[name] and dataset.instructions in builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    assert type(builder) is BUILDERS[name] and dataset.instructions in builder.MANUAL_DOWNLOAD_INSTRUCTIONS
     config = tfds.download.DownloadConfig(manual_dir=drawn(name).parent)
     builder.download_and_prepare(file_format='array_record', download_config=config)
     assert sum(split.num_examples for split in builder.info.splits.values()) == len(found.examples)

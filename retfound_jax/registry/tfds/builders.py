@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from retfound_jax.ingest.splits import SPLITS, SplitConfig, split_of
-from retfound_jax.registry import catalogue, folders, members, reading
+from retfound_jax.registry import catalogue, folders, members, npz, reading
 from retfound_jax.registry.base import Dataset, Example
 from retfound_jax.registry.tfds import encode
 
@@ -51,7 +51,7 @@ class RegistryBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, root: Path, examples: list[Example]) -> Iterator[tuple[str, dict[str, Any]]]:
         modality = self.DATASET.modality
         for example in examples:
-            if not members.split_member(example.file):
+            if not npz.split_member(example.file):
                 image = encode.file_bytes(folders.below(root, example.file), modality=modality)
                 yield example.key, self._features(example, image)
         for example, pixels in members.walk(root, examples):
