@@ -78,6 +78,25 @@ def near_pairs(phashes: list[str], *, threshold: int = 10) -> list[tuple[int, in
     return sorted(links)
 
 
+def near_across(phashes: Sequence[str], others: Sequence[str], *, threshold: int = 10) -> list[tuple[int, int, int]]:
+    """Sorted (i, j, distance) of phashes[i] and others[j] within `threshold` bits. No near pair is missed.
+
+    Equal hashes of one list count by their first occurrence, as in `near_pairs`; pairs within a list are left out.
+    """
+    if not phashes or not others:
+        return []
+    unique, inverse = np.unique(as_rows([*phashes, *others]), axis=0, return_inverse=True)
+    first = np.full((2, len(unique)), -1)  # of each hash in each list
+    for row, groups in enumerate((inverse.ravel()[:len(phashes)], inverse.ravel()[len(phashes):])):
+        first[row, groups[::-1]] = np.arange(len(groups))[::-1]
+    both = np.flatnonzero((first >= 0).all(axis=0))
+    bands = [near_in_band(unique, band=band, threshold=threshold) for band in range(threshold + 1)]
+    a, b, distance = np.concatenate([np.stack([both, both, 0 * both], axis=1), *bands, *(band[:, [1, 0, 2]] for band in bands)]).T
+    across = (first[0, a] >= 0) & (first[1, b] >= 0)
+    found = {*zip(first[0, a][across].tolist(), first[1, b][across].tolist(), distance[across].tolist(), strict=True)}
+    return sorted(found)
+
+
 def as_rows(phashes: Sequence[str]) -> np.ndarray:
     """Hex strings as uint8 [n, 32]."""
     return np.frombuffer(bytes.fromhex(''.join(phashes)), np.uint8).reshape(len(phashes), BITS // 8)

@@ -56,6 +56,17 @@ def test_no_near_pair_is_missed(centres: list[bytes], flips: list, threshold: in
     assert groups(len(every), found) == groups(len(every), brute(every, threshold))
 
 
+@settings(max_examples=30)
+@given(st.lists(HASH, min_size=1, max_size=4), st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 255), max_size=14))),
+       st.integers(0, 12), st.integers(0, 20))
+def test_no_pair_across_two_lists_is_missed(centres: list[bytes], flips: list, threshold: int, cut: int) -> None:
+    drawn = [near(centres[which % len(centres)], bits) for which, bits in flips]
+    a, b = drawn[:cut], drawn[cut:]
+    firsts = [{name: i for i, name in reversed([*enumerate(names)])} for names in (a, b)]
+    brutally = sorted((i, j, d) for x, i in firsts[0].items() for y, j in firsts[1].items() if (d := hashes.hamming(x, y)) <= threshold)
+    assert hashes.near_across(a, b, threshold=threshold) == brutally
+
+
 def test_no_hashes_and_one() -> None:
     assert hashes.near_pairs([]) == hashes.near_pairs(['0' * 64]) == []
 
