@@ -6,7 +6,7 @@ of the test rows with seed 42; the median AUROC, one class against the rest, mea
 Their bootstrap draws rows, so two eyes of a patient count as two, and their Wilcoxon test is of 100 resamplings of one test set: its p
 value falls with the number of resamplings. It is given because they give it. Ours are the patient bootstrap and the paired difference.
 
-Letters: N rows, D features, C classes, R bootstraps.
+Letters: N rows, M labelled rows, D features, C classes, R bootstraps.
 """
 
 from __future__ import annotations
@@ -20,20 +20,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from retfound_jax.core.errors import UserError
+from retfound_jax.core.errors import UserError, nearest
 from retfound_jax.evals import metrics
+from retfound_jax.evals.cells import MACRO
+from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.probe import Part
+from retfound_jax.evals.views import base_targets, make_view
 
 SEED, BOOTSTRAPS, MAX_ITER = 42, 100, 20000
-
-
-@dataclass(frozen=True, kw_only=True)
-class GreenResult:
-    """Of one set of features."""
-
-    median: float
-    auroc_R: np.ndarray  # [R]; a resampling without a class is NaN, and left out of the median
-    per_class: dict[str, float]  # median AUROC of each class against the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +49,43 @@ def green_scores(train: Part, *, test: Part) -> np.ndarray:
     return model.predict_proba(np.asarray(test.features))
 
 
-def green_result(label_N: np.ndarray, *, score_NC: np.ndarray, classes: tuple[str, ...]) -> GreenResult:
-    """Median over 100 bootstraps of the test rows; `label_N` numbers the classes, of two the second is the positive one."""
-    label_N = np.asarray(label_N)
+def green_draws(predictions: Predictions, *, target: str = MACRO) -> np.ndarray:
+    """AUROC of each bootstrap [R], of a target or of the mean over the targets; NaN where a class was not drawn."""
+    view = make_view(predictions, level='image', patient=np.arange(len(predictions)))
+    known = [*view.targets, MACRO]
+    if target not in known:
+        raise UserError(f'the predictions have no target "{target}"{nearest(target, known) or "; choose from " + ", ".join(known)}')
+    judged = base_targets(predictions) if target == MACRO else (target,)
     rng = np.random.default_rng(SEED)
-    drawn_RN = rng.integers(len(label_N), size=(BOOTSTRAPS, len(label_N)))
-    weights_NR = np.stack([np.bincount(row, minlength=len(label_N)) for row in drawn_RN], axis=1).astype(np.float64)
-    judged = range(1, 2) if len(classes) == 2 else range(len(classes))
-    curves = {classes[c]: metrics.auroc(label_N == c, score=score_NC[:, c], weights=weights_NR) for c in judged}
-    mean_R = np.mean(list(curves.values()), axis=0)
-    if np.isnan(mean_R).all():
-        raise UserError('a class is absent in the test rows: the AUROC over all classes has no value; choose another split')
-    return GreenResult(
-        median=float(np.nanmedian(mean_R)),
-        auroc_R=mean_R,
-        per_class={name: float(np.nanmedian(value_R)) for name, value_R in curves.items()},
-    )
+    rows = len(view.label_MT)
+    weights_MR = np.stack([np.bincount(drawn, minlength=rows) for drawn in rng.integers(rows, size=(BOOTSTRAPS, rows))], axis=1)
+    curves = []
+    for t in (view.targets.index(name) for name in judged):
+        present = ~np.isnan(view.label_MT[:, t])
+        label_M, weights = view.label_MT[present, t] > 0, weights_MR[present].astype(np.float64)
+        curves.append(metrics.auroc(label_M, score=view.score_MT[present, t], weights=weights))
+    return np.mean(curves, axis=0)
 
 
-def best_two(results: Mapping[str, GreenResult]) -> BestTwo:
-    """The two highest medians and Wilcoxon's signed rank test between their bootstraps, which are of the same rows."""
-    if len(results) < 2:
+def green_median(predictions: Predictions, *, target: str = MACRO) -> float:
+    """The number of their tables; NaN where a class is absent."""
+    auroc_R = green_draws(predictions, target=target)
+    return float(np.median(auroc_R[np.isfinite(auroc_R)])) if np.isfinite(auroc_R).any() else float('nan')
+
+
+def best_two(arms: Mapping[str, Predictions], *, target: str = MACRO) -> BestTwo:
+    """The two highest medians and Wilcoxon's signed rank test between their bootstraps, which draw the same rows.
+
+    The files must hold the same images in the same order.
+    """
+    if len(arms) < 2:
         raise UserError('a comparison of the best two needs two sets of features')
-    first, second = sorted(results, key=lambda name: (-results[name].median, name))[:2]
-    a_R, b_R = results[first].auroc_R, results[second].auroc_R
-    both = np.isfinite(a_R) & np.isfinite(b_R)
-    difference_R = a_R[both] - b_R[both]
+    keys = [one.columns['key'].tolist() for one in arms.values()]
+    if any(one != keys[0] for one in keys):
+        raise UserError('the sets of features were tested on different images, or in another order: test all on one split')
+    draws = {name: green_draws(one, target=target) for name, one in arms.items()}
+    medians = {name: green_median(one, target=target) for name, one in arms.items()}
+    first, second = sorted(arms, key=lambda name: (-medians[name], name))[:2]
+    difference_R = draws[first] - draws[second]
+    difference_R = difference_R[np.isfinite(difference_R)]
     return BestTwo(best=first, second=second, p=1.0 if not difference_R.any() else float(stats.wilcoxon(difference_R).pvalue))

@@ -15,7 +15,13 @@ from retfound_jax.report.words import nice
 
 FORMAT = 'retfound study table 1'
 MACRO = 'macro'
-ADAPTED = {'finetune': 'fine-tuned', 'probe': 'linear probe', 'knn': 'nearest neighbours', '': 'not described'}
+ADAPTED = {
+    'finetune': 'fine-tuned',
+    'probe': 'linear probe',
+    'knn': 'nearest neighbours',
+    'green_probe': "RETFound-Green's probe",
+    '': 'not described',
+}
 _AGAIN = 'run `retfound table` again'
 
 

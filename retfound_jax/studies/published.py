@@ -38,17 +38,17 @@ class Published:
     train_on: str
     test_on: str
     method: str
-    adaptation: str  # finetune, probe, zero-shot, supervised (from random weights), '' where the source does not say
+    adaptation: str  # finetune, probe, green_probe, zero-shot, supervised (from random weights), '' where the source does not say
     metric: str
     value: float | None
     low: float | None = None
     high: float | None = None
     source: str
     certainty: Certainty
-    target: str = 'macro'  # of what: macro is the mean over the classes
+    label: str = ''  # of the registry; '' the first one of the test set
+    target: str = 'macro'  # of what: macro is the mean over the classes, or the only finding
     shape: Shape | None = None  # None: unknown, or no vision transformer
     weights: tuple[str, ...] = ()  # checkpoints of the registry it was made from; () where the source does not tell, or none
-    protocol: str = ''  # how it was judged where that is not the usual way
     doubt: str = ''  # why the number itself may be wrong
     note: str = ''
 

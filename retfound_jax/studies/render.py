@@ -41,6 +41,7 @@ _TEX = {
     '≤': r'$\le$',
     '≥': r'$\ge$',
     '†': r'\textdagger{}',
+    '‡': r'\textdaggerdbl{}',
     '\ufffd': '?',
 }
 _FORMULA = tuple('=+-@＝＋－＠')  # how a formula begins; some spreadsheets take the wide forms too
@@ -116,7 +117,8 @@ def _tex(text: str) -> str:
 
 
 COLUMNS = (
-    *('study', 'trained_on', 'tested_on', 'target', 'method', 'weights', 'adaptation', 'labels', 'metric', 'mean', 'seed_low', 'seed_high'),
+    *('study', 'trained_on', 'tested_on', 'label', 'target', 'method', 'weights', 'adaptation', 'labels', 'metric'),
+    *('mean', 'seed_low', 'seed_high'),
     *('patient_low', 'patient_high', 'seeds', 'per_seed', 'images', 'patients', 'published', 'published_low', 'published_high'),
     *('published_method', 'source', 'certainty', 'verdict', 'reasons', 'contamination', 'reference', 'difference', 'difference_low'),
     *('difference_high', 'p_paired_t', 'p_welch_t', 'p_wilcoxon', 'p_holm', 'p_benjamini_hochberg', 'gap', 'gap_low', 'gap_high'),
@@ -131,10 +133,10 @@ def csv(table: Table) -> str:
 
 def _csv_row(line: Line) -> tuple[Any, ...]:
     row, verdict, against, gap = line.row, line.verdict, line.comparison, line.gap
-    names = (row.study, row.train_on, row.test_on, row.target, row.method, row.origin.weights or 'random', row.adaptation)
+    names = (row.study, row.train_on, row.test_on, row.label, row.target, row.method, row.origin.weights or 'random', row.adaptation)
     numbers = (row.fraction, row.metric, row.mean, row.se_low, row.se_high, row.boot_low, row.boot_high)
     counts = (' '.join(map(str, row.seeds)), ' '.join(map(_csv, row.per_seed)), row.n_images, row.n_patients)
-    judged = (*_csv_published(verdict.published), verdict.kind, '; '.join(verdict.why), verdict.contamination)
+    judged = (*_csv_published(verdict.published), verdict.kind, '; '.join(verdict.why), verdict.contamination_text)
     tests = (math.nan,) * 5
     if against is not None:
         tests = (*dataclasses.astuple(against.tests)[:3], against.holm, against.benjamini_hochberg)

@@ -15,8 +15,9 @@ from typing import Any
 
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import read_json
-from retfound_jax.evals.bootstrap import percentile_interval
+from retfound_jax.evals.bootstrap import patient_index, percentile_interval
 from retfound_jax.evals.compare import METRICS, Resampled, resampled
+from retfound_jax.evals.green_probe import green_median
 from retfound_jax.evals.predictions import Predictions, read_predictions
 from retfound_jax.evals.stats import seed_mean
 from retfound_jax.evals.views import base_targets
@@ -24,6 +25,7 @@ from retfound_jax.evals.views import base_targets
 RESULT = 'result.json'
 AGAIN = 'delete the folder and run the study again'
 MACRO = 'macro'
+GREEN = 'median AUROC'  # RETFound-Green's, with the interval over patients of the AUROC itself
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,7 @@ class Row:
     per_seed: tuple[float, ...]
     n_images: int
     n_patients: int
+    label: str = ''  # what is learned: the label, and of several each target itself
     target: str = MACRO
     seeds: tuple[int, ...] = ()
     origin: Origin = Origin()
@@ -203,18 +206,22 @@ def _alike(members: Sequence[Result]) -> None:
 
 
 def _row(arm: Arm, target: str, metric: str) -> Row:
-    if metric in METRICS:
-        found = arm.resampled(target, metric)
+    first = arm.files[0]
+    if metric in (*METRICS, GREEN):
+        found = arm.resampled(target, 'AUROC' if metric == GREEN else metric)
         per_seed, n_images, n_patients = found.per_seed, found.n_images, found.n_patients
         boot = found.interval()
+        if metric == GREEN:
+            per_seed = tuple(green_median(one, target=target) for one in arm.files)
     else:  # a number that the cell alone knows, such as one that needs a threshold
         per_seed = tuple(_stored(result, arm.key.test_on, metric) for result in arm.results)
-        n_images, n_patients = len(arm.files[0]), len(set(arm.files[0].columns['patient'].tolist()))
+        n_images, n_patients = len(first), patient_index(first.columns['patient'], key=first.columns['key'])[1]
         boot = percentile_interval([], value=math.nan)
     over = seed_mean(per_seed)
     return Row(
         **dataclasses.asdict(arm.key),
         metric=metric,
+        label=target if first.kind == 'multi' and target != MACRO else ', '.join(first.labels),
         target=target,
         n_seeds=len(per_seed),
         mean=over.mean,

@@ -1,6 +1,7 @@
 """A table as sheets of plain text, which Markdown and LaTeX both print: columns that never change are said once above instead.
 
-Marks: (a), (b) are the reasons below a sheet, [1], [2] the sources, † a test set that the checkpoint has seen.
+Marks: (a), (b) are the reasons below a sheet, [1], [2] the sources, † a test set that the checkpoint has
+seen, ‡ one of which that is not known.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from retfound_jax.studies.published import Published
 from retfound_jax.studies.tables import Line, Needed, Table
 
 NONE = '–'
-SEEN = '†'
-_ADAPTED = {'finetune': 'fine-tuned', 'probe': 'linear probe', 'knn': 'nearest neighbours', '': 'not described'}
+_ADAPTED = {
+    'finetune': 'fine-tuned',
+    'probe': 'linear probe',
+    'knn': 'nearest neighbours',
+    'green_probe': "RETFound-Green's probe",
+    '': 'not described',
+}
 _STANDING = {
     'repository': 'read in a public repository',
     'secondary': 'quoted by a third party who read the full text',
@@ -73,8 +79,8 @@ class _Marks:
 
     def notes(self, table: Table) -> Iterable[str]:
         yield from (f'({mark}) {text}.' for text, mark in self._reasons.items())
-        seen = dict.fromkeys(line.verdict.contamination for line in table.lines if line.verdict.contamination)
-        yield from (f'{SEEN} {text}.' for text in seen)
+        seen = dict.fromkeys((line.verdict.mark, line.verdict.contamination_text) for line in table.lines if line.verdict.contamination)
+        yield from (f'{mark} {text}.' for mark, text in seen)
         yield from (f'[{n}] {source}: {_STANDING[standing]}.' for (source, standing), n in self._sources.items())
 
 
@@ -97,6 +103,7 @@ def _main(table: Table, marks: _Marks) -> Sheet:
     columns = [
         _Column(name='trained on', text=lambda line: line.row.train_on),
         _Column(name='tested on', text=lambda line: line.row.test_on, droppable=False),
+        _Column(name='label', text=lambda line: line.row.label),
         _Column(name='target', text=lambda line: line.row.target),
         _Column(name='method', text=lambda line: line.row.method, droppable=False),
         _Column(name='adaptation', text=lambda line: _ADAPTED.get(line.row.adaptation, line.row.adaptation)),
@@ -140,7 +147,7 @@ def _ours(line: Line) -> str:
         return NONE
     seeds = f' ({number(row.se_low)} to {number(row.se_high)})' if math.isfinite(row.se_low) else ''
     patients = f' [{number(row.boot_low)} to {number(row.boot_high)}]' if math.isfinite(row.boot_low) else ''
-    return f'{number(row.mean)}{seeds}{patients}{SEEN if line.verdict.contamination else ""}'
+    return f'{number(row.mean)}{seeds}{patients}{line.verdict.mark}'
 
 
 def _printed(one: Published | None, marks: _Marks) -> str:
@@ -218,7 +225,7 @@ def _published(every: Sequence[Published], marks: _Marks) -> Sheet:
         (
             one.train_on or NONE,
             one.test_on,
-            one.target,
+            f'{one.label}: {one.target}' if one.label else one.target,
             one.method,
             _ADAPTED.get(one.adaptation, one.adaptation),
             one.metric,

@@ -192,7 +192,7 @@ def to_json(table: Table) -> dict[str, Any]:
     """JSON-able, for the report: NaN is None, infinity is the text 'inf'."""
     value = dataclasses.asdict(table)
     for line, made in zip(value['lines'], table.lines, strict=True):
-        line['verdict']['text'] = made.verdict.text
+        line['verdict'] |= {'contamination': made.verdict.contamination_text, 'mark': made.verdict.mark}
         line['row']['origin'] = {'weights': made.row.origin.weights}
         if made.comparison is not None:
             line['comparison']['p'] = made.comparison.p

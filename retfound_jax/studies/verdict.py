@@ -4,7 +4,8 @@ First, may the two be compared? Not where one of these differs, and every reason
     another model       width, depth, patch or image size of the vision transformer; or a published model that is none, or is not described
     other weights       ours did not start from a checkpoint the number was made from
     other splits        the images of the training, validation or test part are not as many as published
-    contaminated        the checkpoint saw images of the test set, also without labels
+    contaminated        the checkpoint saw, or perhaps saw, images of the test set, also without labels; that nobody says what it saw is
+                        marked, and is no reason
     another protocol    adaptation or the way of judging
     a range             the source prints the ends of a range over datasets, not a number of one
     doubt               the printed number is probably a slip
@@ -21,16 +22,21 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 
+from retfound_jax.registry import catalogue, checkpoints
+from retfound_jax.registry.checkpoints import Touch
 from retfound_jax.studies import published as facts
 from retfound_jax.studies.published import Published
-from retfound_jax.studies.rows import Row
+from retfound_jax.studies.rows import MACRO, Row
 
 WITHIN, ABOVE, BELOW = 'within interval', 'above', 'below'
 INCOMPARABLE, UNPUBLISHED = 'not comparable', 'no published number'
 DIGITS = 3  # of the papers; some print more
+RANDOM = ('random',)  # names that say there are no weights
 _PARTS = ('train', 'val', 'test')
-# checkpoint, dataset -> '' or the reason why the dataset is not clean for it
-Touched = Callable[[str, str], str]
+SEEN, UNKNOWN = '†', '‡'  # marks of a number whose test set the checkpoint has seen, and of one where that is not known
+_WORDS = {'seen': 'contaminated', 'possible': 'perhaps contaminated', 'unknown': 'not known to be clean'}
+# checkpoint, dataset -> why the dataset is not known to be clean for it, or None: `registry.checkpoints.touched`
+Touched = Callable[[str, str], Touch | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,17 @@ class Verdict:
     kind: str  # one of the five words above
     why: tuple[str, ...] = ()  # of `not comparable`
     published: Published | None = None
-    contamination: str = ''  # why the test set is not clean for our own weights; '' clean
+    contamination: Touch | None = None  # why the test set is not known to be clean for our own weights
+
+    @property
+    def mark(self) -> str:
+        """†, ‡ or nothing, behind our number."""
+        return '' if self.contamination is None else UNKNOWN if self.contamination.kind == 'unknown' else SEEN
+
+    @property
+    def contamination_text(self) -> str:
+        """What the mark means; '' where there is none."""
+        return '' if self.contamination is None else _words(self.contamination)
 
     @property
     def text(self) -> str:
@@ -63,14 +79,14 @@ def judge(row: Row, *, touched: Touched, numbers: Iterable[Published] | None = N
 
 
 def closest(row: Row, *, numbers: Iterable[Published]) -> Published | None:
-    """Of the numbers of the same training set, test set, target and metric, the one whose weights, method, adaptation and study are ours.
+    """Of the numbers of the same data, label, target and metric, the one whose weights, method, adaptation and study are ours.
 
     None where nobody printed one, and for a row of less than all labels. Of equals, the first.
     """
     if row.fraction != 1:
         return None
-    wanted = (row.train_on, row.test_on, row.target, row.metric)
-    found = [one for one in numbers if (one.train_on, one.test_on, one.target, one.metric) == wanted]
+    wanted = (row.train_on, row.test_on, row.metric)
+    found = [one for one in numbers if (one.train_on, one.test_on, one.metric) == wanted and _of_the_same(row, one)]
 
     def nearness(one: Published) -> tuple[bool, ...]:
         same_weights = bool(row.origin.weights) and row.origin.weights in one.weights
@@ -79,13 +95,37 @@ def closest(row: Row, *, numbers: Iterable[Published]) -> Published | None:
     return max(found, key=nearness, default=None)
 
 
-def contaminated(row: Row, *, touched: Touched) -> str:
-    """Why the test set is not clean for the weights a row began from: what is known of the checkpoint, or what the run itself declared."""
-    if not row.origin.weights:
-        return ''
-    if row.test_on in row.origin.pretrained_on:
-        return f'{row.origin.weights} was pretrained on {row.test_on}'
-    return touched(row.origin.weights, row.test_on)
+def contaminated(row: Row, *, touched: Touched) -> Touch | None:
+    """Why the test set is not known to be clean for the weights a row began from, or None where it is.
+
+    A study's own weights say themselves what they were pretrained on: `NAME`, or `NAME:train` where it was the training part alone and
+    the test images were left out.
+    """
+    weights, said = row.origin.weights, row.origin.pretrained_on
+    if not weights or weights in RANDOM:
+        return None
+    if not said or weights in checkpoints.checkpoints():
+        return touched(weights, row.test_on)
+    mine = checkpoints.holds(row.test_on)
+    for name in said:
+        shared = mine & checkpoints.holds(name)
+        if shared and name != f'{row.test_on}:train':
+            via = '' if name == row.test_on else f', which has images of {min(shared)}, as has {row.test_on}'
+            return Touch(kind='seen', reason=f'{weights} was pretrained on {name}{via}')
+    return None
+
+
+def _words(touch: Touch) -> str:
+    return f'{_WORDS[touch.kind]}: {touch.reason}'
+
+
+def _of_the_same(row: Row, published: Published) -> bool:
+    """Whether both are of one label and target; of several labels each is a target of ours, and a label of its own in print."""
+    known = catalogue.datasets().get(published.test_on)
+    label = published.label or (known.labels[0].name if known is not None and known.labels else '')
+    if label and row.label not in ('', label):
+        return False
+    return row.target == published.target or (published.target == MACRO and row.target == row.label == label)
 
 
 def _place(row: Row, published: Published) -> str:
@@ -97,7 +137,7 @@ def _place(row: Row, published: Published) -> str:
     return WITHIN if in_ours or in_theirs else ABOVE if mean > published.value else BELOW
 
 
-def _differences(row: Row, published: Published, *, contamination: str, touched: Touched) -> Iterable[str]:
+def _differences(row: Row, published: Published, *, contamination: Touch | None, touched: Touched) -> Iterable[str]:
     """Every reason not to compare, the plainest first."""
     drawn = [name for name in dict.fromkeys((row.train_on, row.test_on)) if name in row.origin.drawn]
     if drawn:
@@ -105,13 +145,12 @@ def _differences(row: Row, published: Published, *, contamination: str, touched:
     yield from _model(row, published)
     yield from _weights(row, published)
     yield from _splits(row)
-    seen = contamination or next(filter(None, (touched(name, row.test_on) for name in published.weights)), '')
+    touches = [contamination, *(touched(name, row.test_on) for name in published.weights)]
+    seen = [touch for touch in touches if touch is not None and touch.kind != 'unknown']
     if seen:
-        yield f'contaminated: {seen}'
+        yield _words(seen[0])
     if not _adapted(row, published):
         yield f'another protocol: ours is {row.adaptation}, published {published.adaptation or "not described"}'
-    if published.protocol and published.protocol != row.adaptation:
-        yield f"another protocol: the published number is judged by the protocol '{published.protocol}'"
     if published.value is None:
         yield 'a range over several datasets or diseases, no number of one'
     if published.doubt:
@@ -129,7 +168,7 @@ def _model(row: Row, published: Published) -> Iterable[str]:
 
 
 def _weights(row: Row, published: Published) -> Iterable[str]:
-    ours = row.origin.weights or 'random weights'
+    ours = 'random weights' if row.origin.weights in ('', *RANDOM) else row.origin.weights
     if published.weights and row.origin.weights not in published.weights:
         yield f'other weights: {ours}, published {" or ".join(published.weights)}'
     elif not published.weights and published.method != row.method:

@@ -28,7 +28,7 @@ def predictions(*, seed: int, skill: float, images: int = 120, classes: int = 3,
     }
     return Predictions(
         kind='single',
-        labels=('grade',),
+        labels=('dr_grade',),
         classes=tuple(f'c{i}' for i in range(classes)),
         split='test',
         step=1,

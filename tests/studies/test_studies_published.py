@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from retfound_jax.studies.published import CERTAINTIES, numbers, splits
+from retfound_jax.registry import catalogue
+from retfound_jax.studies.published import CERTAINTIES, Published, numbers, splits
 
 # typed again, apart from the tables: train on, test on, method, target, metric, value
 AGAIN = (
@@ -13,11 +14,11 @@ AGAIN = (
     ('messidor2', 'messidor2', 'RETFound', 'macro', 'AUROC', 0.884),
     ('retina', 'retina', 'DINOv2-L', 'macro', 'AUROC', 0.892),
     ('glaucoma_fundus', 'glaucoma_fundus', 'RETFound', 'macro', 'AUROC', 0.940),
-    ('brset', 'brset', 'RETFound-Green', 'macular edema', 'AUROC', 0.9751),
-    ('brset', 'brset', 'DERETFound', 'DR grade 3', 'AUROC', 0.9172),
-    ('idrid', 'idrid', 'RETFound-MEH', 'DR grade 1', 'AUROC', 0.5361),
-    ('brset', 'idrid', 'RETFound-Green', 'any DR', 'AUROC', 0.9198),
-    ('rop', 'rop', 'RETFound-Green', 'ROP stage 3', 'AUROC', 0.9699),
+    ('brset', 'brset', 'RETFound-Green', 'macular_edema macro', 'median AUROC', 0.9751),
+    ('brset', 'brset', 'DERETFound', 'dr_grade severe', 'median AUROC', 0.9172),
+    ('idrid', 'idrid', 'RETFound-MEH', 'dr_grade mild', 'median AUROC', 0.5361),
+    ('brset', 'idrid', 'RETFound-Green', 'dr_grade >=mild', 'median AUROC', 0.9198),
+    ('rop', 'rop', 'RETFound-Green', 'rop_stage 3', 'median AUROC', 0.9699),
     ('octmnist', 'octmnist', 'ResNet-50 (28)', 'macro', 'accuracy', 0.762),
     ('retinamnist', 'retinamnist', 'Google AutoML Vision', 'macro', 'AUROC', 0.750),
     ('taop', 'taop', 'FLAIR', 'macro', 'balanced_accuracy', 0.468),
@@ -38,12 +39,16 @@ def test_every_number_has_a_source_and_a_standing() -> None:
 @pytest.mark.parametrize(('train_on', 'test_on', 'method', 'target', 'metric', 'value'), AGAIN)
 def test_numbers_are_as_typed_a_second_time(train_on: str, test_on: str, method: str, target: str, metric: str, value: float) -> None:
     wanted = (train_on, test_on, method, target, metric)
-    found = [one.value for one in numbers() if (one.train_on, one.test_on, one.method, one.target, one.metric) == wanted]
+
+    def key(one: Published) -> tuple[str, ...]:
+        return one.train_on, one.test_on, one.method, f'{one.label} {one.target}'.strip(), one.metric
+
+    found = [one.value for one in numbers() if key(one) == wanted]
     assert found == [value]
 
 
 def test_no_number_is_typed_twice() -> None:
-    keys = [(one.study, one.train_on, one.test_on, one.method, one.adaptation, one.target, one.metric, one.source) for one in numbers()]
+    keys = [(one.study, one.train_on, one.test_on, one.method, one.label, one.target, one.metric, one.source) for one in numbers()]
     assert len(keys) == len(set(keys)) and len(keys) == 205
 
 
@@ -58,6 +63,19 @@ def test_splits_add_up() -> None:
         assert one.train + one.val + one.test == one.total, one
     assert len(splits('papila')) == 2 and {one.train for one in splits('papila')} == {311, 313}
     assert 'prints 264' in splits('messidor2')[0].note and splits('octmnist')[0].total == 109309
+
+
+def test_the_registry_has_the_same_splits_labels_and_classes() -> None:
+    known = catalogue.datasets()
+    for name, dataset in known.items():
+        if dataset.retfound_split is not None:
+            sizes = dataset.retfound_split
+            assert (sizes.train, sizes.val, sizes.test) in [(one.train, one.val, one.test) for one in splits(name)], name
+    for one in numbers('green_probe'):
+        if one.test_on in known and one.target not in ('macro', 'all tasks'):
+            (label,) = [label for label in known[one.test_on].labels if label.name == one.label]
+            assert one.target.removeprefix('>=') in label.classes, one
+        assert one.test_on == 'rop' or one.target == 'all tasks' or one.label in [label.name for label in known[one.test_on].labels], one
 
 
 def test_the_external_number_that_equals_the_internal_one_is_doubted() -> None:

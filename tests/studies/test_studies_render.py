@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from study_cells import write_cell
 
+from retfound_jax.registry.checkpoints import Touch
 from retfound_jax.studies import render
 from retfound_jax.studies.rows import Judged, read_results
 from retfound_jax.studies.tables import Table, make_table
@@ -18,13 +19,13 @@ from retfound_jax.studies.tables import Table, make_table
 HOSTILE = '=HYPERLINK("http://x","a|b & 50% \\input{f}_$<script>")\n\u202e'
 
 
-def clean(checkpoint: str, dataset: str) -> str:
-    return 'it was pretrained on these very images' if dataset == 'idrid' and checkpoint else ''
+def touched(checkpoint: str, dataset: str) -> Touch | None:
+    return Touch(kind='seen', reason='it was pretrained on these very images') if dataset == 'idrid' else None
 
 
 def table(study: Path, *, reference: str = 'random', **more: object) -> Table:
     judged = Judged(reference=reference, replicates=50)
-    return make_table('internal', results=read_results(study), judged=judged, touched=clean, **more)
+    return make_table('internal', results=read_results(study), judged=judged, touched=touched, **more)
 
 
 @pytest.fixture(scope='module')
@@ -42,11 +43,11 @@ def test_markdown_says_number_intervals_source_verdict_and_contamination(study: 
     assert re.search(r'\| 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) \\\[0\.\d{3} to 0\.\d{3}\\\] \|', line)
     assert '0.943 (0.941 to 0.944) \\[1\\]' in line and 'not comparable (a)' in line and re.search(r'\+0\.\d{3} \\\[\+0\.\d{3} to', line)
     assert 'Zhou et al., Nature 2023, s41586-023-06555-x: quoted by a third party' in text
-    assert '- (a) another model: width 192, published 1024' in text and '- † it was pretrained on these very images.' in text
+    assert '- (a) another model: width 192, published 1024' in text and '- † contaminated: it was pretrained on these very images.' in text
     (seen,) = [line for line in text.splitlines() if line.startswith('| idrid | mae')]
     assert '†' in seen and '†' not in line
     assert 'corrected after Holm for the 2 comparisons' in text
-    assert 'Throughout: trained on aptos2019; target macro' in text
+    assert 'Throughout: trained on aptos2019; label dr\\_grade; target macro' in text
     widths = {len(re.findall(r'(?<!\\)\|', row)) for row in (line, seen)}
     assert len(widths) == 1
 

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from study_cells import predictions, write_cell
 
 from retfound_jax.core.errors import UserError
+from retfound_jax.evals.green_probe import green_median
 from retfound_jax.studies.rows import Judged, arms, make_rows, read_results
 
 
@@ -75,3 +76,10 @@ def test_seeds_of_different_weights_are_no_row(tmp_path: Path) -> None:
     write_cell(tmp_path, seed=1, weights={'name': 'other', 'pretrained_on': []})
     with pytest.raises(UserError, match='differ in weights'):
         arms(read_results(tmp_path), judged=Judged())
+
+
+def test_the_median_of_retfound_green_stands_with_the_interval_over_patients(tmp_path: Path) -> None:
+    write_cell(tmp_path)
+    median, plain = make_rows(arms(read_results(tmp_path), judged=Judged(metrics=('median AUROC', 'AUROC'), replicates=50)))
+    assert median.mean == green_median(predictions(seed=0, skill=0.5, dataset='aptos2019'))
+    assert (median.boot_low, median.boot_high) == (plain.boot_low, plain.boot_high) and median.label == 'dr_grade'

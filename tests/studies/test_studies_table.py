@@ -11,6 +11,7 @@ from scipy.stats import false_discovery_control, ttest_ind, ttest_rel
 from study_cells import write_cell
 
 from retfound_jax.evals.compare import paired_difference
+from retfound_jax.report.study import read_table
 from retfound_jax.studies.rows import Judged, read_results
 from retfound_jax.studies.tables import Table, make_table, to_json
 
@@ -18,8 +19,8 @@ SHARES = (0.25, 0.5, 1.0)
 SKILL = {'random': 0.15, 'mae': 0.5}
 
 
-def clean(checkpoint: str, dataset: str) -> str:
-    return ''
+def clean(checkpoint: str, dataset: str) -> None:
+    return None
 
 
 def made(study: Path, **judged: object) -> Table:
@@ -79,4 +80,11 @@ def test_labels_needed_and_the_gap_are_there(study: Path) -> None:
 def test_the_json_has_no_number_that_json_has_not(study: Path) -> None:
     found = json.loads(json.dumps(to_json(made(study, reference='random')), allow_nan=False))
     assert found['format'] == 'retfound study table 1' and len(found['lines']) == 6
-    assert found['lines'][0]['verdict']['text'] and found['lines'][0]['comparison']['p'] < 0.05
+    assert found['lines'][0]['verdict']['kind'] and found['lines'][0]['comparison']['p'] < 0.05
+
+
+def test_the_report_reads_what_the_table_writes(study: Path) -> None:
+    found = read_table(json.loads(json.dumps(to_json(made(study, reference='random')))), path=study)
+    line = next(line for line in found.lines if (line.method, line.fraction) == ('mae', 1.0))
+    assert (found.reference, line.against.reference, line.printed.certainty, line.mark) == ('random', 'random', 'secondary', '')
+    assert line.against.p < 0.05 and line.gap.value > 0 and found.needed[0].smallest == 0.25

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from study_cells import APTOS, SMALL, VIT_L
 
+from retfound_jax.registry import checkpoints
+from retfound_jax.registry.checkpoints import Touch
 from retfound_jax.studies.published import numbers
 from retfound_jax.studies.rows import Origin, Row
 from retfound_jax.studies.verdict import ABOVE, BELOW, INCOMPARABLE, UNPUBLISHED, WITHIN, judge
@@ -24,8 +26,8 @@ def row(mean: float = 0.942, *, spread: float = 0.004, **more: Any) -> Row:
     return Row(mean=mean, **given | bounds | counts | {'fraction': 1.0, 'metric': 'AUROC', 'origin': CLEAN} | more)
 
 
-def clean(checkpoint: str, dataset: str) -> str:
-    return ''
+def clean(checkpoint: str, dataset: str) -> None:
+    return None
 
 
 def verdict(one: Row, *, touched: Any = clean, wrong_by: float = 0.0) -> Any:
@@ -69,7 +71,7 @@ def changed(**origin: Any) -> Row:
         (changed(weights='our_mae'), 'other weights: our_mae'),
         (changed(images={'aptos2019': APTOS | {'test': 1099}}), 'other splits: aptos2019 train/val/test 2048/514/1099 images'),
         (changed(images={}), r'other splits: aptos2019 train/val/test \?/\?/\?'),
-        (changed(pretrained_on=('aptos2019',)), 'contaminated: RETFound_mae_natureCFP was pretrained on aptos2019'),
+        (changed(weights='own', pretrained_on=('aptos2019',)), 'contaminated: own was pretrained on aptos2019'),
         (changed(drawn=('aptos2019',)), 'a fixture: aptos2019 drawn by the phantom'),
         (row(adaptation='probe'), 'another protocol: ours is probe, published finetune'),
         (row(float('nan')), 'undefined'),
@@ -81,17 +83,45 @@ def test_what_cannot_be_compared_says_why(one: Row, why: str) -> None:
     assert re.search(why, found.text), found.text
 
 
-def test_a_touched_test_set_is_marked_with_and_without_a_published_number() -> None:
-    def touched(checkpoint: str, dataset: str) -> str:
-        return 'it saw EyePACS' if (checkpoint, dataset) == (WEIGHTS, 'aptos2019') else ''
+@pytest.mark.parametrize(('kind', 'text'), [('seen', 'contaminated: it saw'), ('possible', 'perhaps contaminated: it saw')])
+def test_a_touched_test_set_is_marked_with_and_without_a_published_number(kind: str, text: str) -> None:
+    def touched(checkpoint: str, dataset: str) -> Touch | None:
+        return Touch(kind=kind, reason='it saw EyePACS') if (checkpoint, dataset) == (WEIGHTS, 'aptos2019') else None
 
-    assert verdict(row(), touched=touched).contamination == 'it saw EyePACS'
-    assert 'contaminated: it saw EyePACS' in verdict(row(), touched=touched).text
+    found = verdict(row(), touched=touched)
+    assert found.kind == INCOMPARABLE and text in found.text and (found.mark, found.contamination_text) == ('†', f'{text} EyePACS')
     # the published number is touched even where ours is not
     other = verdict(changed(weights='', model=VIT_L), touched=touched)
-    assert not other.contamination and 'contaminated' in other.text
+    assert not other.mark and 'contaminated' in other.text
     unpublished = verdict(row(fraction=0.1), touched=touched)
-    assert unpublished.kind == UNPUBLISHED and unpublished.contamination
+    assert unpublished.kind == UNPUBLISHED and unpublished.mark == '†'
+
+
+def test_what_nobody_says_is_marked_and_does_not_forbid_to_compare() -> None:
+    found = verdict(row(), touched=lambda checkpoint, dataset: Touch(kind='unknown', reason='nobody says'))
+    assert (found.kind, found.mark, found.contamination_text) == (WITHIN, '‡', 'not known to be clean: nobody says')
+
+
+@pytest.mark.parametrize(
+    ('said', 'test_on', 'reason'),
+    [
+        ('kermany_oct2017', 'octmnist', 'octmnist'),
+        ('eyepacs', 'aptos2019', ''),
+        ('aptos2019', 'aptos2019', 'our_mae was pretrained on aptos2019'),
+        ('aptos2019:train', 'aptos2019', ''),
+    ],
+)
+def test_a_studys_own_weights_are_held_against_what_they_say(said: str, test_on: str, reason: str) -> None:
+    one = dataclasses.replace(changed(weights='our_mae', pretrained_on=(said,)), test_on=test_on)
+    found = judge(one, touched=checkpoints.touched)
+    assert bool(found.mark) == bool(reason) and reason in found.contamination_text
+
+
+def test_random_weights_are_clean_and_weights_that_say_nothing_are_not_known_to_be() -> None:
+    assert not judge(changed(weights='random'), touched=checkpoints.touched).mark
+    assert not judge(changed(weights=''), touched=checkpoints.touched).mark
+    assert judge(changed(weights='our_mae'), touched=checkpoints.touched).mark == '‡'
+    assert judge(dataclasses.replace(changed(), test_on='eyepacs'), touched=checkpoints.touched).mark == '†'
 
 
 def test_a_doubtful_number_is_not_compared_and_says_so() -> None:
@@ -108,5 +138,13 @@ def test_another_method_of_the_paper_is_not_ours() -> None:
 
 
 def test_a_set_whose_parts_nobody_printed_cannot_be_checked() -> None:
-    found = verdict(row(train_on='brset', test_on='brset', target='AMD', adaptation='probe'))
-    assert 'those of brset are not published in numbers' in found.text and "protocol 'green'" in found.text
+    found = verdict(row(train_on='brset', test_on='brset', label='amd', adaptation='green_probe', metric='median AUROC'))
+    assert 'those of brset are not published in numbers' in found.text and found.published.value == 0.9079
+
+
+def test_a_number_of_another_label_is_not_ours() -> None:
+    assert verdict(row(label='dr_grade')).kind == WITHIN and verdict(row(label='quality')).kind == UNPUBLISHED
+    edema = row(train_on='idrid', test_on='idrid', label='dme_risk', target='>=low', metric='median AUROC', adaptation='green_probe')
+    assert verdict(edema).published.value == 0.8922
+    of_several = row(train_on='brset', test_on='brset', label='amd', target='amd', metric='median AUROC', adaptation='green_probe')
+    assert verdict(of_several).published.label == 'amd'
