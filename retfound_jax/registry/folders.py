@@ -5,6 +5,7 @@ A name that comes from a table, an archive or a disk is not trusted: it may not 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -24,16 +25,25 @@ def get_it(name: str) -> str:
     return f'`retfound datasets --name {name}` tells how to get it'
 
 
+def plain(root: Path, file: str) -> PurePosixPath:
+    """A path as a table names it, which by its text lies below the dataset's folder.
+
+    Raises:
+      UserError: it does not.
+    """
+    path = PurePosixPath(file)
+    if not path.parts or path.is_absolute() or '..' in path.parts or '\\' in file or '\x00' in file or re.match(r'[A-Za-z]:', file):
+        raise UserError(f'{root}: the path {file!r} is none below the dataset\'s folder; see to the table or archive it comes from')
+    return path
+
+
 def below(root: Path, file: str) -> Path:
     """The path of a file named by a table.
 
     Raises:
       UserError: it leads out of the folder, by its name or by a link.
     """
-    parts = PurePosixPath(file).parts
-    if not parts or file.startswith('/') or '..' in parts or '\\' in file or '\x00' in file or re.match(r'[A-Za-z]:', file):
-        raise UserError(f'{root}: the path {file!r} is none below the dataset\'s folder; see to the table or archive it comes from')
-    path = root.joinpath(*parts)
+    path = root / plain(root, file)
     if not path.resolve().is_relative_to(root.resolve()):
         raise UserError(f'{path} is a link that leaves the dataset\'s folder; put the file itself there')
     return path
@@ -47,6 +57,8 @@ def base_of(root: Path, needed: Sequence[str], *, name: str) -> Path:
     """
     if not root.is_dir():
         raise UserError(f'{root}, the folder of {name}, is not there; {get_it(name)}')
+    if all((root / path).exists() for path in needed):
+        return root
     candidates = list(_around(root, depth=_DEPTH))
     best = max(candidates, key=lambda folder: sum((folder / path).exists() for path in needed))
     for path in needed:
@@ -57,9 +69,8 @@ def base_of(root: Path, needed: Sequence[str], *, name: str) -> Path:
 
 def _around(folder: Path, *, depth: int) -> Iterable[Path]:
     yield folder
-    inner = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(('.', '__'))) if depth else []
-    for entry in inner[:_MOST]:
-        yield from _around(entry, depth=depth - 1)
+    for name in subfolders(folder)[:_MOST] if depth else []:
+        yield from _around(folder / name, depth=depth - 1)
 
 
 def _renamed(path: Path) -> str:
@@ -69,17 +80,31 @@ def _renamed(path: Path) -> str:
     return f'{near.replace("did you mean", "was it renamed to")}' if near else ''
 
 
-def pictures(folder: Path) -> list[str]:
-    """Names of the pictures of a folder, sorted; hidden files are none.
+def listed(folder: Path) -> dict[str, os.DirEntry[str]]:
+    """The entries of a folder by name, but hidden ones; what the system tells with the listing is not asked again for each.
 
     Raises:
       UserError: the folder is not there.
     """
     try:
-        entries = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+        with os.scandir(folder) as entries:
+            return {entry.name: entry for entry in entries if not entry.name.startswith('.')}
     except OSError as error:
         raise UserError(f'{folder} cannot be listed ({error.strerror}); unpack the dataset again') from error
-    return [name for name in entries if not name.startswith('.') and Path(name).suffix.lower() in PICTURES]
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; those that archives of other systems leave behind are none."""
+    return sorted(name for name, entry in listed(folder).items() if entry.is_dir() and not name.startswith('__'))
+
+
+def pictures(folder: Path) -> list[str]:
+    """Names of the pictures of a folder, sorted.
+
+    Raises:
+      UserError: the folder is not there.
+    """
+    return sorted(name for name, entry in listed(folder).items() if os.path.splitext(name)[1].lower() in PICTURES and entry.is_file())
 
 
 def by_stem(folder: Path) -> dict[str, str]:
@@ -130,9 +155,8 @@ def class_folders(
     Raises:
       UserError: a folder is no class, or a class has no folder or no image.
     """
-    found = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith(('.', '__')))
     examples = []
-    for folder in found:
+    for folder in subfolders(base):
         if folder not in classes:
             spellings = ', '.join(classes)
             raise UserError(f'{base / folder} is no class of {name}{nearest(folder, classes)}; rename or remove it: the classes are '

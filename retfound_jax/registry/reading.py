@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -75,9 +76,9 @@ def read(dataset: Dataset, root: Path | str, *, allow_missing: bool = False) -> 
     if not root.is_dir():
         raise UserError(f'{root}, the folder of {dataset.name}, is not there; {folders.get_it(dataset.name)}')
     found = dataset.read(root)
-    there, missing = [], []
+    there, missing, disk = [], [], _Disk(root)
     for example in found:
-        (there if _exists(root, example.file) else missing).append(example)
+        (there if disk.has(example.file) else missing).append(example)
     if missing and not (allow_missing and there):
         raise UserError(
             f'{root}: {len(missing)} of {len(found)} images that the labels of {dataset.name} name are not there, the first '
@@ -92,9 +93,24 @@ def read(dataset: Dataset, root: Path | str, *, allow_missing: bool = False) -> 
     )
 
 
-def _exists(root: Path, file: str) -> bool:
-    place = split_member(file)
-    return folders.below(root, place[0] if place else file).is_file()
+class _Disk:
+    """Which files are there, each folder looked through once: a dataset may have a hundred thousand images."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._folders = root, dict[str, dict[str, os.DirEntry[str]]]()
+
+    def has(self, file: str) -> bool:
+        """Whether the file of an example is there. Raises UserError where it leads out of the dataset's folder."""
+        place = split_member(file)
+        path = folders.plain(self._root, place[0] if place else file)
+        folder = path.parent.as_posix()
+        if folder not in self._folders:
+            whole = self._root if folder == '.' else folders.below(self._root, folder)
+            self._folders[folder] = folders.listed(whole) if whole.is_dir() else {}
+        entry = self._folders[folder].get(path.name)
+        if entry is not None and entry.is_symlink():
+            folders.below(self._root, path.as_posix())
+        return entry is not None and entry.is_file()
 
 
 def _check_keys(examples: list[Example], root: Path) -> None:

@@ -53,8 +53,8 @@ def split_base(root: Path) -> Path | None:
     """The folder of train/, val/ and test/, where at least one of them is there: `root`, or its only folder."""
     if not root.is_dir():
         return None
-    inner = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(('.', '__'))]
-    candidates = [root, *inner] if len(inner) == 1 else [root]
+    inner = folders.subfolders(root)
+    candidates = [root, root / inner[0]] if len(inner) == 1 else [root]
     return next((folder for folder in candidates if any((folder / split).is_dir() for split in SPLITS)), None)
 
 

@@ -20,7 +20,11 @@ from retfound_jax.registry.catalogue import datasets
 Drawn = Callable[[str], Path]
 NAMES = list(datasets())
 EIGHT = {'aptos2019', 'idrid', 'messidor2', 'papila', 'glaucoma_fundus', 'jsiec', 'retina', 'octid'}
-every = pytest.mark.parametrize('name', NAMES)
+TFDS_QUICK = {'aptos2019', 'octid', 'retinamnist'}  # colour, grey, an archive; the slow tier takes them all
+every = pytest.mark.parametrize('name', [pytest.param(name, marks=pytest.mark.slow) if name.endswith('_224') else name for name in NAMES])
+every_in_tfds = pytest.mark.parametrize(
+    'name', [name if name in TFDS_QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 
 
 @pytest.fixture(scope='module')
@@ -109,7 +113,7 @@ def test_a_fixture_becomes_one_of_our_datasets(name: str, drawn: Drawn, read: Ca
             assert row['split'] == example.split or (row['split'], example.split) == ('val', 'train')
 
 
-@every
+@every_in_tfds
 def test_a_fixture_goes_through_tfds_and_our_source_reads_it(name: str, drawn: Drawn, read: Callable[[str], reading.Reading],
                                                             tmp_path: Path) -> None:
     import tensorflow_datasets as tfds
