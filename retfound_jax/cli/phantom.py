@@ -11,6 +11,7 @@ def define(values: flags.FlagValues) -> None:
     """The flags of this verb."""
     flags.DEFINE_string('out', None, 'the folder to write: images/, labels.csv, phantom.json; it must be new or empty', flag_values=values)
     flags.DEFINE_integer('patients', 300, 'how many patients, two eyes each', lower_bound=1, flag_values=values)
+    flags.DEFINE_integer('visits', 1, 'photographs of each eye, years apart; some eyes get worse', lower_bound=1, flag_values=values)
     flags.DEFINE_integer('seed', 0, 'the same seed draws the same photographs', flag_values=values)
     flags.DEFINE_integer('size', 256, 'width and height [px]', lower_bound=32, upper_bound=2048, flag_values=values)
     flags.DEFINE_enum('format', 'jpg', ['jpg', 'png'], 'of the images', flag_values=values)
@@ -27,8 +28,9 @@ def run(values: flags.FlagValues) -> None:
     from retfound_jax.data.phantom.config import PhantomConfig
     from retfound_jax.data.phantom.export import export
 
-    config = PhantomConfig(seed=values.seed, patients=values.patients, image_size=values.size)
+    config = PhantomConfig(seed=values.seed, patients=values.patients, image_size=values.size, visits=values.visits)
     config = override(config, values['set'].value)
-    with bar(2 * config.patients, desc='drawing') as progress:
+    photographs = 2 * config.patients * config.visits
+    with bar(photographs, desc='drawing') as progress:
         labels = export(config, values.out, kind=values.format, masks=values.masks, workers=values.workers, tell=progress.update)
-    print(f'{2 * config.patients} photographs of {config.patients} patients: {labels.parent / "images"}, {labels}')
+    print(f'{photographs} photographs of {config.patients} patients: {labels.parent / "images"}, {labels}')

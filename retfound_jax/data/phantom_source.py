@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from retfound_jax.core.config import to_json
+from retfound_jax.core.config import to_dict
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, SPLITS, TEXT_COLUMNS, Contents, classes_of, label_column, text_column, words_of
 
 _GIVEN = {'key': 'image', 'patient': 'patient_id', 'laterality': 'eye'}
+_KEPT, _KEPT_SIDE = 512, 256  # [images] of up to that side [px] that a process keeps: 100 MB at most
 _SHARES = (('train', 0.70), ('val', 0.15), ('test', 0.15))
 
 
@@ -29,20 +31,29 @@ def open_phantom(config: PhantomConfig, *, split: str) -> Contents:
         raise UsageError(f'the phantom has no split "{split}"{nearest(split, SPLITS)}; it has {", ".join(SPLITS)}')
     given = table(config)
     sources = [draw_patient(config, index).source for index in range(config.patients)]
-    groups = np.repeat([f'P{source:06d}' for source in sources], 2)
-    eyes = np.flatnonzero(np.repeat([_split_of(source) == split for source in sources], 2))
+    each = 2 * config.visits  # photographs of a patient
+    groups = np.repeat([f'P{source:06d}' for source in sources], each)
+    rows = np.flatnonzero(np.repeat([_split_of(source) == split for source in sources], each))
     text = {name: text_column(given[_GIVEN.get(name, name)]) for name in TEXT_COLUMNS if name != 'group'} | {'group': groups}
     labels = {name: values for name, values in given.items() if name not in {*text, *_GIVEN.values(), 'age'}}
     classes = {name: classes_of(values) for name, values in labels.items()}
     columns = text | {'age': given['age'].astype(np.float32)}
     columns |= {LABEL + name: label_column(values, classes[name]) for name, values in labels.items()}
     return Contents(
-        columns={name: values[eyes] for name, values in columns.items()},
+        columns={name: values[rows] for name, values in columns.items()},
         classes=classes,
         words={name: words_of(text[name]) for name in DEMOGRAPHICS if name in text},
-        store=PhantomStore(config=config, eyes=eyes),
-        fingerprint=hashlib.sha256(to_json(config).encode()).hexdigest(),
+        store=PhantomStore(config=config, numbers=rows),
+        fingerprint=_fingerprint(config),
     )
+
+
+def _fingerprint(config: PhantomConfig) -> str:
+    told = to_dict(config)
+    if config.visits == 1:  # what says nothing about one visit changes nothing: runs begun before there were more go on
+        for name in ('visits', 'visit_years', 'progressing'):
+            del told[name]
+    return hashlib.sha256((json.dumps(told, indent=1, ensure_ascii=False) + '\n').encode()).hexdigest()
 
 
 def _split_of(source: int) -> str:
@@ -59,10 +70,10 @@ class PhantomStore:
     """Draws the photograph of a position."""
 
     config: PhantomConfig
-    eyes: np.ndarray
+    numbers: np.ndarray
 
     def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
         """uint8 [H, W, 3] for each position."""
         from retfound_jax.data.phantom.render import draw_eye
 
-        return [draw_eye(self.config, int(self.eyes[position])).image for position in positions]
+        return [draw_eye(self.config, int(self.numbers[position])).image for position in positions]

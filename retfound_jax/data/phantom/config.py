@@ -33,6 +33,9 @@ class Stream(IntEnum):
     POSE = 30
     CAMERA = 31
     NOISE = 32
+    COURSE = 40
+    VISITS = 41
+    WORSE = 42
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,9 @@ class PhantomConfig:
     pigment_link: float = 1.0  # how much ethnicity decides pigmentation; 0 gives every group the mean
     missing_fraction: float = 0.04  # of each demographic field in the table
     near_duplicate_fraction: float = 0.0  # of patients that are an earlier patient photographed again under another id
+    visits: int = 1  # of each patient, both eyes photographed at each; the first is the photograph of a phantom of one visit
+    visit_years: float = 2.0  # [years] from a visit to the next in the mean; each gap is a half to one and a half of it
+    progressing: float = 0.35  # share of eyes of middling risk whose retinopathy gets worse (data/phantom/progress.py)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -71,6 +77,11 @@ def stream(config: PhantomConfig, kind: Stream, index: int) -> np.random.Generat
     return example_rng(config.seed, int(kind), index)
 
 
+def later(kind: Stream, number: int) -> int:
+    """The number of that kind of chance at a later visit; that of visit 0 is the kind's own."""
+    return int(kind) + 100 * number
+
+
 def _check(config: PhantomConfig) -> None:
     if config.patients < 1:
         raise UsageError(f'the phantom has patients={config.patients} and needs at least 1')
@@ -78,9 +89,12 @@ def _check(config: PhantomConfig) -> None:
         raise UsageError(f'the phantom has image_size={config.image_size} and can draw 32 to 2048 pixels')
     if abs(sum(config.dr_grades) - 1) > 1e-6 or min(config.dr_grades) < 0:
         raise UsageError(f'the phantom has dr_grades={config.dr_grades}: five shares from 0 up that sum to 1 are needed')
-    for name in ('glaucoma', 'amd', 'male_fraction', 'eye_correlation', 'missing_fraction', 'near_duplicate_fraction'):
+    for name in ('glaucoma', 'amd', 'male_fraction', 'eye_correlation', 'missing_fraction', 'near_duplicate_fraction', 'progressing'):
         if not 0 <= getattr(config, name) <= 1:
             raise UsageError(f'the phantom has {name}={getattr(config, name)} and needs a share between 0 and 1')
+    if not 1 <= config.visits <= 50 or not config.visit_years > 0:
+        told = f'visits={config.visits} and visit_years={config.visit_years:g}'
+        raise UsageError(f'the phantom has {told}: it draws 1 to 50 visits, some time above 0 years apart')
     if not config.sites or not config.ethnicities:
         raise UsageError('the phantom needs at least one site and one ethnic group')
     _check_names(config)

@@ -6,6 +6,7 @@ and the exponential of the sum is the colour. Axes: H W working height and width
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import cv2
@@ -62,6 +63,15 @@ def shape_disc(rng: np.random.Generator, marks: Landmarks, *, cup_to_disc: float
         crescent=float(max(0.0, rng.normal(0.02 + 0.10 * glaucoma + 0.0015 * (age - 50), 0.09))),
         pallor=float(np.clip(rng.normal(0.25 + 0.25 * glaucoma, 0.15), 0, 1)),
     )
+
+
+def grow_cup(disc: Disc, *, cup_to_disc: float) -> Disc:
+    """The same disc with a larger cup: what rim is left keeps its proportions all around."""
+    half_y = disc.half_y * cup_to_disc
+    half_x = min(disc.cup_half_x * half_y / disc.cup_half_y, 0.93 * disc.half_x)
+    left = np.array([(disc.half_x - half_x) / (disc.half_x - disc.cup_half_x), (disc.half_y - half_y) / (disc.half_y - disc.cup_half_y)])
+    centre = disc.centre + (disc.cup_centre - disc.centre) * left
+    return dataclasses.replace(disc, cup_half_y=half_y, cup_half_x=half_x, cup_centre=centre)
 
 
 def ground(

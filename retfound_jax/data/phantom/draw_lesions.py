@@ -69,8 +69,23 @@ def severity(rng: np.random.Generator, *, dr_grade: int) -> Severity:
     )
 
 
-def paint(canvases: dict[str, Canvas], pose: Pose, marks: Landmarks, state: Severity, chance: Chance, *, amd: int, age: float) -> None:
-    """Fills the layers named in `KINDS`; each kind takes its own stream of chance."""
+def paint(
+    canvases: dict[str, Canvas],
+    pose: Pose,
+    marks: Landmarks,
+    state: Severity,
+    chance: Chance,
+    *,
+    amd: int,
+    age: float,
+    drusen: int | None = None,
+) -> None:
+    """Fills the layers named in `KINDS`; each kind takes its own stream of chance.
+
+    Args:
+      pose: of the photograph that decides where lesions may lie, which may be an earlier one than that which is drawn.
+      drusen: how many; None for what is usual with or without `amd` at this `age` [years].
+    """
     place = _Places(pose=pose, marks=marks)
     _microaneurysms(canvases['microaneurysm'], place, chance(Stream.MICROANEURYSMS), count=state.microaneurysms)
     _haemorrhages(canvases['haemorrhage'], place, chance(Stream.HAEMORRHAGES), state)
@@ -78,7 +93,7 @@ def paint(canvases: dict[str, Canvas], pose: Pose, marks: Landmarks, state: Seve
     _cotton_wool(canvases['cotton_wool'], place, chance(Stream.COTTON_WOOL), count=state.cotton_wool)
     _irma(canvases['irma'], place, chance(Stream.IRMA), count=state.irma)
     _new_vessels(canvases['new_vessel'], place, chance(Stream.NEW_VESSELS), state)
-    _drusen(canvases['drusen'], place, chance(Stream.DRUSEN), amd=amd, age=age)
+    _drusen(canvases['drusen'], place, chance(Stream.DRUSEN), amd=amd, age=age, count=drusen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +212,10 @@ def _curl(rng: np.random.Generator, start: np.ndarray, *, steps: int, step: floa
     return start + np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)])
 
 
-def _drusen(canvas: Canvas, place: _Places, rng: np.random.Generator, *, amd: int, age: float) -> None:
+def _drusen(canvas: Canvas, place: _Places, rng: np.random.Generator, *, amd: int, age: float, count: int | None) -> None:
     """Macular degeneration: many drusen, some large. Without it: at most a few hard ones, in the old."""
-    count = int(rng.integers(28, 95)) if amd else int(rng.poisson(max(0.0, (age - 58) / 14)))
+    if count is None:
+        count = int(rng.integers(28, 95)) if amd else int(rng.poisson(max(0.0, (age - 58) / 14)))
     spread = rng.uniform(0.13, 0.20) if amd else 0.28
     points = place.marks.fovea + rng.normal(0, spread, (3 * count + 3, 2))
     soft = rng.uniform(0.25, 0.7)  # the share of large soft drusen

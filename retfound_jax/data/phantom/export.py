@@ -50,7 +50,7 @@ def export(
     for folder in ('images', 'masks') if masks else ('images',):
         (out / folder).mkdir(parents=True, exist_ok=True)
     atomic_write(out / 'phantom.json', to_json(config))
-    write = partial(_write_eye, config, out, columns['image'].tolist(), masks=masks)
+    write = partial(_write_photograph, config, out, columns['image'].tolist(), masks=masks)
     for done in _spread(write, len(columns['image']), workers=workers):
         tell(done)
     atomic_write(out / 'labels.csv', _csv(columns))
@@ -67,7 +67,7 @@ def _spread(write: Callable[[int], int], count: int, *, workers: int) -> Iterato
         yield from pool.map(write, range(count), chunksize=_CHUNK)
 
 
-def _write_eye(config: PhantomConfig, out: Path, names: list[str], index: int, *, masks: bool) -> int:
+def _write_photograph(config: PhantomConfig, out: Path, names: list[str], index: int, *, masks: bool) -> int:
     photograph, path = draw_eye(config, index), out / 'images' / names[index]
     _write_image(path, photograph.image[..., ::-1])
     if masks:

@@ -9,6 +9,7 @@ from scipy.special import logit, ndtr
 
 from retfound_jax.core.errors import UsageError
 from retfound_jax.data.phantom.config import PhantomConfig, Stream, stream
+from retfound_jax.data.phantom.progress import Start, Visit, draw_visits
 from retfound_jax.data.phantom.sites import SiteStyle
 
 LATERALITIES = ('R', 'L')
@@ -83,16 +84,51 @@ def draw_patient(config: PhantomConfig, patient_index: int) -> Patient:
     )
 
 
-def table(config: PhantomConfig) -> dict[str, np.ndarray]:
-    """The columns of `labels.csv` for every eye (row = 2 x patient + eye), without drawing a picture.
+def visits_of(config: PhantomConfig, patient: Patient, side: int) -> tuple[Visit, ...]:
+    """What the eye of that side (0 right, 1 left) shows at each visit."""
+    eye = patient.eyes[side]
+    start = Start(
+        dr_grade=eye.dr_grade, glaucoma=eye.glaucoma, amd=eye.amd, cup_to_disc=eye.cup_to_disc, tortuosity=eye.tortuosity
+    )
+    return draw_visits(config, 2 * patient.source + side, start)
 
-    Text columns hold '' and `age` holds NaN where the demographic is missing.
+
+def table(config: PhantomConfig) -> dict[str, np.ndarray]:
+    """The columns of `labels.csv` for every photograph (row = (2 x patient + eye) x visits + visit), without drawing a picture.
+
+    Text columns hold '' and `age` holds NaN where the demographic is missing. Where there is more than one visit, `visit` counts them
+    from 0, `visit_years` [years] is the time since the first, and `progresses` is 1 where the DR grade is higher at the last visit than
+    at this one (NaN at the last). Without, there are no such columns.
     """
-    rows = [row for index in range(config.patients) for row in _rows(draw_patient(config, index))]
+    rows = [row for index in range(config.patients) for row in _rows(config, draw_patient(config, index))]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def _rows(patient: Patient) -> list[dict[str, object]]:
+def _rows(config: PhantomConfig, patient: Patient) -> list[dict[str, object]]:
+    if config.visits == 1:
+        return _first_rows(patient)
+    return [row for side, first in enumerate(_first_rows(patient)) for row in _visit_rows(first, visits_of(config, patient, side))]
+
+
+def _visit_rows(first: dict[str, object], visits: tuple[Visit, ...]) -> list[dict[str, object]]:
+    name, last = str(first['image']).removesuffix('.jpg'), visits[-1]
+    return [
+        first
+        | {
+            'image': f'{name}_V{visit.number}.jpg',
+            'age': float(np.floor(first['age'] + visit.years)),
+            'dr_grade': visit.dr_grade,
+            'referable_dr': int(visit.dr_grade >= 2),
+            'cup_to_disc': round(visit.cup_to_disc, 3),
+            'visit': visit.number,
+            'visit_years': visit.years,
+            'progresses': float(last.dr_grade > visit.dr_grade) if visit is not last else float('nan'),
+        }
+        for visit in visits
+    ]
+
+
+def _first_rows(patient: Patient) -> list[dict[str, object]]:
     shown = {name: getattr(patient, name) for name in DEMOGRAPHICS}
     shown.update({name: float('nan') if name == 'age' else '' for name in patient.missing})
     return [

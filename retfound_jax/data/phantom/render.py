@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,12 +10,13 @@ import numpy as np
 from retfound_jax.core.errors import UsageError
 from retfound_jax.core.random import example_rng
 from retfound_jax.data.phantom import draw_camera, draw_fundus, draw_lesions, draw_vessels
-from retfound_jax.data.phantom.config import PhantomConfig, Stream
+from retfound_jax.data.phantom.config import PhantomConfig, Stream, later
 from retfound_jax.data.phantom.draw_canvas import Canvas, Landmarks, Pose, ellipse, paint_over, spread
 from retfound_jax.data.phantom.draw_fundus import Disc
 from retfound_jax.data.phantom.draw_lesions import KINDS, Severity
 from retfound_jax.data.phantom.draw_vessels import ARTERY, VEIN, Vessel
-from retfound_jax.data.phantom.patient import Eye, Patient, draw_patient
+from retfound_jax.data.phantom.patient import Eye, Patient, draw_patient, visits_of
+from retfound_jax.data.phantom.progress import Visit, new_lesions
 
 MASKS = ('fov', 'disc', 'cup', 'fovea', 'macula', 'artery', 'vein', *KINDS)
 _LEVELS = 5  # of strength, for vessels thinner than a pixel
@@ -43,42 +44,77 @@ class Photograph:
     laterality: str
     labels: dict[str, float]
     severity: Severity
+    visit: Visit
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chance:
+    """The generators of one visit of one eye, by kind: anew at each visit, or those of the eye for what stays."""
+
+    seed: int
+    source: int  # the eye
+    visit: int = 0
+
+    def __call__(self, kind: Stream) -> np.random.Generator:
+        return example_rng(self.seed, later(kind, self.visit), self.source)
 
 
 def draw_eye(config: PhantomConfig, index: int, *, lesions: bool = True) -> Photograph:
-    """Draws eye `index` (2 x patient + eye, right eye first): a pure function of its arguments.
+    """Draws photograph `index` ((2 x patient + eye) x visits + visit, right eye first): a pure function of its arguments.
 
-    With `lesions=False` the same eye is drawn without lesions; the labels still tell the truth about the eye.
+    With `lesions=False` the same eye is drawn without lesions; the labels still tell the truth about the eye. At each visit of an eye
+    the camera is set anew; vessels, disc and pigment are the same, and lesions lie where they lay, with new ones among them.
 
     Raises:
-      UsageError: there is no such eye.
+      UsageError: there is no such photograph.
     """
-    if not 0 <= index < 2 * config.patients:
-        raise UsageError(f'there is no eye {index}: the phantom has eyes 0 to {2 * config.patients - 1}')
-    patient = draw_patient(config, index // 2)
-    eye = patient.eyes[index % 2]
-    source = 2 * patient.source + index % 2
-
-    def chance(kind: Stream) -> np.random.Generator:
-        return example_rng(config.seed, int(kind), source)
+    if not 0 <= index < 2 * config.patients * config.visits:
+        what, count = 'eye' if config.visits == 1 else 'photograph', 2 * config.patients * config.visits
+        raise UsageError(f'there is no {what} {index}: the phantom has {what}s 0 to {count - 1}')
+    number, now = divmod(index, config.visits)
+    patient = draw_patient(config, number // 2)
+    eye, visits = patient.eyes[number % 2], visits_of(config, patient, number % 2)
+    at = visits[now]
+    chance = _Chance(seed=config.seed, source=2 * patient.source + number % 2)
+    camera = replace(chance, visit=now)
 
     marks = _landmarks(chance(Stream.EYE), eye)
-    pose = draw_camera.aim(chance(Stream.POSE), patient.site, marks, size=_working_size(config.image_size), laterality=eye.laterality)
-    state = draw_lesions.severity(chance(Stream.HAEMORRHAGES), dr_grade=eye.dr_grade)
-    layers = {name: Canvas(pose) for name in MASKS if name != 'fov'}
+    poses = [
+        draw_camera.aim(draw(Stream.POSE), patient.site, marks, size=_working_size(config.image_size), laterality=eye.laterality)
+        for draw in (chance, camera)
+    ]
+    layers = {name: Canvas(poses[1]) for name in MASKS if name != 'fov'}
     disc = draw_fundus.shape_disc(chance(Stream.DISC), marks, cup_to_disc=eye.cup_to_disc, glaucoma=eye.glaucoma, age=patient.age)
+    disc = draw_fundus.grow_cup(disc, cup_to_disc=at.cup_to_disc) if now else disc
     _outline(layers, marks, disc)
     vessels = draw_vessels.grow(chance(Stream.VESSELS), marks, tortuosity=eye.tortuosity)
     if lesions:
-        vessels = draw_vessels.bead(vessels, marks, quadrants=state.beaded_quadrants)
-        draw_lesions.paint(layers, pose, marks, state, chance, amd=eye.amd, age=patient.age)
-    reflex = _vessels(layers, vessels, pose)
-    scene = _scene(patient, pose, marks, disc, chance)
-    scene = _compose(scene, layers, reflex)
-    image, inside = _photograph(scene, config, patient, pose, chance, index=index)
-    return Photograph(
-        image=image, masks=_masks(layers, inside), patient=patient, laterality=eye.laterality, labels=_labels(eye), severity=state
-    )
+        vessels = draw_vessels.bead(vessels, marks, quadrants=at.severity.beaded_quadrants)
+        _lesions(layers, poses[0], marks, visits[: now + 1], chance, amd=eye.amd, age=patient.age)
+    reflex = _vessels(layers, vessels, poses[1])
+    patient = _aged(config, patient, years=at.years) if now else patient
+    scene = _compose(_scene(patient, poses[1], marks, disc, chance), layers, reflex)
+    image, inside = _photograph(scene, config, patient, poses[1], camera, eye=number)
+    labels = _labels(replace(eye, dr_grade=at.dr_grade, cup_to_disc=at.cup_to_disc))
+    shown = {'laterality': eye.laterality, 'labels': labels, 'severity': at.severity, 'visit': at}
+    return Photograph(image=image, masks=_masks(layers, inside), patient=patient, **shown)
+
+
+def _lesions(
+    layers: dict[str, Canvas], pose: Pose, marks: Landmarks, visits: tuple[Visit, ...], chance: _Chance, *, amd: int, age: float
+) -> None:
+    """Those of the first visit, then what came with each later one; `pose` is the first visit's, so that nothing ever moves."""
+    draw_lesions.paint(layers, pose, marks, visits[0].severity, chance, amd=amd, age=age)
+    for before, now in zip(visits, visits[1:], strict=False):
+        new, more = new_lesions(now.severity, before.severity), now.drusen - before.drusen
+        draw_lesions.paint(layers, pose, marks, new, replace(chance, visit=now.number), amd=amd, age=age, drusen=more)
+
+
+def _aged(config: PhantomConfig, patient: Patient, *, years: float) -> Patient:
+    """The same person later: the lens yellows on."""
+    older = patient.age + years
+    lens = 0.5 * (((older - 20) / 70) ** 2 - ((patient.age - 20) / 70) ** 2)
+    return replace(patient, age=older, haze=float(np.clip(patient.haze + config.lens_ageing * lens, 0.0, 1.0)))
 
 
 def _labels(eye: Eye) -> dict[str, float]:
@@ -167,15 +203,15 @@ def _weigh(layers: list[Canvas], weights: np.ndarray, *, blur: float) -> np.ndar
 
 
 def _photograph(
-    scene: np.ndarray, config: PhantomConfig, patient: Patient, pose: Pose, chance: draw_lesions.Chance, *, index: int
+    scene: np.ndarray, config: PhantomConfig, patient: Patient, pose: Pose, chance: _Chance, *, eye: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scene as the site's camera takes it: uint8 [size, size, 3], and how far each pixel lies inside the field."""
     camera, style, size = chance(Stream.CAMERA), patient.site, config.image_size
     scene = draw_camera.expose(scene, draw_camera.light(camera, style, pose, haze=patient.haze))
     image = draw_camera.develop(scene, style, camera, size=size, haze=patient.haze)
     inside = draw_camera.field_of_view(pose, style, size)
-    # A second photograph of the same eye differs in its noise and its JPEG, so that stream belongs to the photograph and not to the eye.
-    return draw_camera.finish(image, inside, style, example_rng(config.seed, int(Stream.NOISE), index)), inside
+    # A near duplicate differs in its noise and its JPEG, so that stream belongs to the number of the eye and not to whose eye it is.
+    return draw_camera.finish(image, inside, style, replace(chance, source=eye)(Stream.NOISE)), inside
 
 
 def _masks(layers: dict[str, Canvas], inside_HW: np.ndarray) -> dict[str, np.ndarray]:
