@@ -52,7 +52,7 @@ class SplitSizes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """A file to be had by hand or by address, with a checksum where one is known."""
+    """A file to be had by hand or by address, with a checksum where one is known. An archive is looked at only where it was kept."""
 
     name: str  # as it has to lie in the dataset's folder
     url: str = ''

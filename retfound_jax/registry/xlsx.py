@@ -79,17 +79,22 @@ class _Strings(_Reader):
         super().__init__()
         self.found: list[str] = []
         self._parts: list[str] = []
+        self._phonetic = False  # how a text is pronounced is none of it
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag == 'si':
             self._parts = []
-        elif tag == 't':
+        elif tag == 'rPh':
+            self._phonetic = True
+        elif tag == 't' and not self._phonetic:
             self.text = []
 
     def end(self, tag: str) -> None:
         if tag == 't' and self.text is not None:
             self._parts.append(''.join(self.text))
             self.text = None
+        elif tag == 'rPh':
+            self._phonetic = False
         elif tag == 'si':
             self.found.append(''.join(self._parts))
 

@@ -28,7 +28,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_the_forms_that_other_programs_write(tmp_path: Path) -> None:
-    strings = f'<sst xmlns="{_MAIN}"><si><r><t>two </t></r><r><t>runs</t></r></si></sst>'
+    strings = f'<sst xmlns="{_MAIN}"><si><r><t>two </t></r><r><t>runs</t></r><rPh sb="0" eb="1"><t>tu</t></rPh></si></sst>'
     # A prefix, inline text, a formula's text, a gap between columns and rows, and a row without references.
     sheet = (f'<x:worksheet xmlns:x="{_MAIN}"><x:sheetData><x:row r="2"><x:c r="B2" t="s"><x:v>0</x:v></x:c>'
              '<x:c r="AA2" t="inlineStr"><x:is><x:t>inline</x:t></x:is></x:c></x:row>'
