@@ -65,7 +65,7 @@ def make_plan(config: IngestConfig, *, files: Mapping[str, str] | None = None) -
       UserError: the source or the labels cannot be used. UsageError: an option is wrong, or the output is in the way.
     """
     out = Path(config.out)
-    _check_out(out, config)
+    check_out(out, config)
     leave_out = (out, partial_folder(out))
     listing = source.scan(Path(config.source), leave_out=leave_out, only=None if files is None else frozenset(files.values()))
     found = len(listing.files) + len(listing.refused)
@@ -88,7 +88,8 @@ def make_plan(config: IngestConfig, *, files: Mapping[str, str] | None = None) -
                 files=tuple(file.path for file in listing.files if file.path in rows))
 
 
-def _check_out(out: Path, config: IngestConfig) -> None:
+def check_out(out: Path, config: IngestConfig) -> None:
+    """Raises UsageError where a dataset made of `config` would be in the way of something."""
     if out.resolve() == Path(config.source).resolve():
         raise UsageError(f'--out {out} is the source itself; give another folder')
     if out.is_dir() and not any(out.iterdir()) or not out.exists():

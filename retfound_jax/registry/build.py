@@ -14,7 +14,7 @@ from typing import Any
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import atomic_write, csv_text
 from retfound_jax.ingest import pipeline
-from retfound_jax.ingest.plan import IngestConfig, Plan, make_plan, partial_folder
+from retfound_jax.ingest.plan import IngestConfig, Plan, check_out, make_plan, partial_folder
 from retfound_jax.ingest.splits import SPLITS, Leak, SplitConfig
 from retfound_jax.ingest.work import WorkOptions
 from retfound_jax.registry import catalogue, members, reading
@@ -86,16 +86,19 @@ def build(name: str, *, source: Path | str, out: Path | str, config: BuildConfig
     split = found.split(config.split)
     dropped: tuple[str, ...] = ()
     out = Path(out)
+    check_out(out, IngestConfig(source=str(found.root), out=str(out), overwrite=config.overwrite))
     with _workplace(out) as place:
         root, files = members.as_files(found.root, found.examples, into=place / 'images')
         while True:
-            examples = [example for example in found.examples if example.key not in dropped]
+            without = frozenset(dropped)
+            examples = [example for example in found.examples if example.key not in without]
             table = place / f'{name}-{split}.csv'
             plan = _plan(dataset, examples, root=root, files=files, table=table, out=out, split=split, config=config)
             if not dropped:
                 begin(plan, found)
             try:
-                return Built(manifest=pipeline.run(plan, done=done), reading=found, split=split, dropped=dropped)
+                manifest = pipeline.run(plan, done=(lambda count: None) if dropped else done)
+                return Built(manifest=manifest, reading=found, split=split, dropped=dropped)
             except Leak as leak:
                 if not config.drop_leaks:
                     raise UserError(f'{found.root}: the {split} split of {name} leaks ({leak}); pass --drop_leaks to leave the images of '

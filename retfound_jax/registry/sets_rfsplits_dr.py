@@ -24,8 +24,11 @@ def _read_aptos(root: Path) -> list[Example]:
     base = folders.base_of(root, ['train.csv', 'train_images'], name='aptos2019')
     rows = folders.table(base / 'train.csv', {'id': ['id_code'], 'grade': ['diagnosis']}, name='aptos2019')
     start, on_disk = (base / 'train_images').relative_to(root), folders.by_stem(base / 'train_images')
-    return [Example(key=row['id'], file=(start / on_disk.get(row['id'].lower(), f'{row["id"]}.png')).as_posix(), country='India',
-                    labels={'dr_grade': numbered(row['grade'], DR_GRADE.classes, where=row['where'])}) for row in rows]
+    examples = []
+    for row in rows:
+        file, grade = start / on_disk.get(row['id'].lower(), f'{row["id"]}.png'), numbered(row['grade'], DR_GRADE.classes, where=row['where'])
+        examples.append(Example(key=folders.safe_key(row['id']), file=file.as_posix(), labels={'dr_grade': grade}, country='India'))
+    return examples
 
 
 def _draw_aptos(out: Path) -> None:
@@ -55,7 +58,8 @@ def _read_idrid(root: Path) -> list[Example]:
                       'dme_risk': numbered(row['risk'], DME_RISK.classes, where=row['where'])}
             file = start / on_disk.get(row['image'].lower(), f'{row["image"]}.jpg')
             # The official numbering begins anew in the test set.
-            examples.append(Example(key=f'{split}_{row["image"]}', file=file.as_posix(), labels=labels, split=split, country='India'))
+            key = folders.safe_key(split, row['image'])
+            examples.append(Example(key=key, file=file.as_posix(), labels=labels, split=split, country='India'))
     return examples
 
 
