@@ -20,12 +20,17 @@ import numpy as np
 from retfound_jax.core.errors import UserError
 
 _MEMBER = re.compile(r'(?P<archive>[^#]+\.npz)#(?P<array>[A-Za-z0-9_]+)/(?P<index>\d{1,9})', re.ASCII)
+_HEADER = re.compile(
+    r"\{'descr': '(?P<kind>[<>|=][a-zA-Z]\d{0,3})', 'fortran_order': (?P<by_column>True|False), "
+    r"'shape': \((?P<shape>(\d{1,9},|\d{1,9}(, \d{1,9})+)?)\),? *\} *\n", re.ASCII,
+)
+_LENGTH = {b'\x01\x00': 2, b'\x02\x00': 4}  # version to bytes that tell the header's length
 _MOST_PIXELS = 1 << 26  # [bytes] of one image
 _MOST_IMAGES = 1 << 24
 _MOST_LABELS = 1 << 24  # [values]
 _MOST_HEADER = 4096  # [bytes]; numpy writes 128
 # What reading a damaged archive raises, by the part that is damaged: directory, checksum, deflate stream, header, password, method.
-_DAMAGE = (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, zlib.error, RuntimeError, NotImplementedError)
+_DAMAGE = (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, zlib.error, TypeError, RuntimeError, NotImplementedError)
 
 
 def member(archive: str, array: str, index: int) -> str:
@@ -92,19 +97,27 @@ def _opened(path: Path, array: str) -> Iterator[tuple[IO[bytes], tuple[int, ...]
     """An array that is about to be read, with its shape and type; what goes wrong within becomes one sentence."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f'{array}.npy') as file:
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            version = np.lib.format.read_magic(file)
-            if version not in read_header:
-                raise ValueError(f'it is of version {version}')
-            # A type of objects would be pickled: the header is data, and what it announces is never loaded.
-            shape, by_column, kind = read_header[version](file, max_header_size=_MOST_HEADER)
-            if kind.hasobject or by_column and len(shape) > 1 or any(not 0 <= size < 1 << 31 for size in shape):
+            shape, by_column, kind = _header(file)
+            # A type of objects would be pickled: what it announces is never loaded.
+            if kind.hasobject or by_column and len(shape) > 1:
                 raise ValueError(f'it is {kind} {list(shape)}{" by column" if by_column else ""}')
             yield file, shape, kind
     except KeyError as error:
         raise UserError(f'{path} has no array {array}; download the archive again') from error
     except _DAMAGE as error:
         raise _damaged(path, error, array=array) from error
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it lies by column, and type of an array, by the words that numpy writes and no others."""
+    start = _read(file, 8)
+    if start[:6] != b'\x93NUMPY' or start[6:] not in _LENGTH:
+        raise ValueError('it is no array of a version that is known')
+    size = int.from_bytes(_read(file, _LENGTH[start[6:]]), 'little')
+    match = _HEADER.fullmatch(_read(file, size).decode('latin-1')) if size <= _MOST_HEADER else None
+    if not match:
+        raise ValueError('its header is none that numpy writes')
+    return tuple(map(int, re.findall(r'\d+', match['shape']))), match['by_column'] == 'True', np.dtype(match['kind'])
 
 
 def _read(file: IO[bytes], size: int) -> bytes:
@@ -121,5 +134,6 @@ def _check_images(path: Path, array: str, shape: tuple[int, ...], kind: np.dtype
 
 
 def _damaged(path: Path, error: Exception, *, array: str = '') -> UserError:
+    reason = str(error).partition('\n')[0] or type(error).__name__
     what = f'{path}: the array {array} cannot be read' if array else f'{path} cannot be read as an archive of arrays'
-    return UserError(f'{what} ({str(error) or type(error).__name__}); download the archive again')
+    return UserError(f'{what} ({reason}); download the archive again')
