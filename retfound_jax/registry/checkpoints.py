@@ -22,7 +22,8 @@ Kind = Literal['seen', 'possible', 'unknown']
 _EXAMPLES = 10
 # Sets of images that are parts of others or made from them, and are not in the registry or say it nowhere else.
 _MADE_FROM = {
-    'retinamnist': ('deepdrid',), 'eyepacs_1098': ('eyepacs',), 'eyeq': ('eyepacs',), 'odir200x3': ('odir5k',), 'oia_odir': ('odir5k',), 'oia_ddr': ('ddr',),
+    'retinamnist': ('deepdrid',), 'eyepacs_1098': ('eyepacs',), 'eyeq': ('eyepacs',), 'odir200x3': ('odir5k',), 'oia_odir': ('odir5k',),
+    'oia_ddr': ('ddr',),
 }
 _DRAWN = ('phantom',)
 # Screening programmes that gave images to several sets; whether the same ones is not known.
