@@ -16,6 +16,7 @@ from retfound_jax.registry.draw_oct import draw_oct
 from retfound_jax.registry.labels import DR_GRADE, numbered
 from retfound_jax.registry.sets_oct2017 import OCT_DISEASE
 
+_DRAWN = 64  # [px], enlarged where more is needed: it is drawn quickly
 _SPLITS = ('train', 'val', 'test')
 _CITATION = ('Yang J, Shi R, Wei D, et al. MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D biomedical image classification. '
              'Scientific Data 2023;10:41. doi:10.1038/s41597-022-01721-8')
@@ -45,8 +46,7 @@ def _drawer(name: str, label: Label, size: int) -> Callable[[Path], None]:
     def draw(out: Path) -> None:
         arrays, place = {}, 0
         for split in _SPLITS:
-            numbers = [index % len(label.classes) for index in range(2 * len(label.classes))]
-            pictures = []
+            numbers, pictures = range(len(label.classes)), []
             for number in numbers:
                 pictures.append(_picture(seed_of(name, place), label, number, size=size))
                 place += 1
@@ -58,11 +58,8 @@ def _drawer(name: str, label: Label, size: int) -> Callable[[Path], None]:
 
 
 def _picture(seed: int, label: Label, number: int, *, size: int) -> np.ndarray:
-    if label is DR_GRADE:
-        drawn = draw_fundus(seed, size=max(64, size), grade=number)
-    else:
-        drawn = draw_oct(seed, label=label.classes[number], size=(max(64, size), max(64, size)))
-    return cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
+    drawn = draw_fundus(seed, grade=number) if label is DR_GRADE else draw_oct(seed, label=label.classes[number])
+    return cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA if size < _DRAWN else cv2.INTER_CUBIC)
 
 
 def _declared(name: str, *, size: int) -> Dataset:

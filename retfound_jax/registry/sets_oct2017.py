@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -20,22 +21,21 @@ OCT_DISEASE = Label(
 )
 
 
-def _patient(stem: str) -> str:
-    match = _SCAN.fullmatch(stem)
-    if not match:
-        raise UserError(f'the B-scan {stem} of {_NAME} must be called CLASS-PATIENT-NUMBER; download it again, or rename it')
-    return match[1]
-
-
 def _read(root: Path) -> list[Example]:
     base = folders.base_of(root, ['train', 'test'], name=_NAME)
     examples = []
     for split in ('train', 'val', 'test'):
         if (base / split).is_dir():
             folders.below(root, (base / split).relative_to(root).as_posix())
-            examples += folders.class_folders(root, base / split, name=_NAME, label=OCT_DISEASE.name, classes=_CLASSES, split=split,
-                                              patient=_patient)
-    return examples
+            examples += folders.class_folders(root, base / split, name=_NAME, label=OCT_DISEASE.name, classes=_CLASSES, split=split)
+    return [dataclasses.replace(example, patient=_patient(root / example.file)) for example in examples]
+
+
+def _patient(path: Path) -> str:
+    match = _SCAN.fullmatch(path.stem)
+    if not match:
+        raise UserError(f'{path} must be called CLASS-PATIENT-NUMBER, so that the patient is known; remove it, or unpack {_NAME} again')
+    return match[1]
 
 
 def _draw(out: Path) -> None:
