@@ -26,7 +26,8 @@ def _read_aptos(root: Path) -> list[Example]:
     start, on_disk = (base / 'train_images').relative_to(root), folders.by_stem(base / 'train_images')
     examples = []
     for row in rows:
-        file, grade = start / on_disk.get(row['id'].lower(), f'{row["id"]}.png'), numbered(row['grade'], DR_GRADE.classes, where=row['where'])
+        file = start / on_disk.get(row['id'].lower(), f'{row["id"]}.png')
+        grade = numbered(row['grade'], DR_GRADE.classes, where=row['where'])
         examples.append(Example(key=folders.safe_key(row['id']), file=file.as_posix(), labels={'dr_grade': grade}, country='India'))
     return examples
 

@@ -81,7 +81,9 @@ def _label(word: str, *, number: bool) -> str | int | np.float32:
 def _builder(dataset: Dataset) -> type[RegistryBuilder]:
     """The class; to be made registers it with TFDS under the dataset's name."""
     name = ''.join(part.capitalize() for part in dataset.name.split('_'))
-    instructions = f'In the manual_dir, which is the data folder: {dataset.instructions} Licence: {dataset.licence}.'
+    sums = ', '.join(f'{file.name} {file.sha256 or file.md5}' for file in dataset.files if file.sha256 or file.md5)
+    instructions = (f'In the manual_dir, which is the data folder: {dataset.instructions} Licence: {dataset.licence}.'
+                    + (f' Checksums, which `retfound datasets --check` compares: {sums}.' if sums else ''))
     return type(name, (RegistryBuilder,), {
         '__module__': __name__, '__doc__': f'{dataset.title}; see the registry for all that is known of it.', 'name': dataset.name,
         'DATASET': dataset, 'MANUAL_DOWNLOAD_INSTRUCTIONS': instructions,
