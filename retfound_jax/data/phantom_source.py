@@ -1,7 +1,8 @@
-"""The phantom as a source: every photograph is drawn when it is asked for."""
+"""The phantom as a source: a photograph is drawn when it is first asked for."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -73,7 +74,18 @@ class PhantomStore:
     numbers: np.ndarray
 
     def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
-        """uint8 [H, W, 3] for each position."""
-        from retfound_jax.data.phantom.render import draw_eye
+        """uint8 [H, W, 3] for each position, not to be written to."""
+        draw = _kept if self.config.image_size <= _KEPT_SIDE else _drawn
+        return [draw(self.config, int(self.numbers[position])) for position in positions]
 
-        return [draw_eye(self.config, int(self.numbers[position])).image for position in positions]
+
+def _drawn(config: PhantomConfig, number: int) -> np.ndarray:
+    from retfound_jax.data.phantom.render import draw_eye
+
+    image = draw_eye(config, number).image
+    image.flags.writeable = False
+    return image
+
+
+# To draw a photograph takes longer than a small model trains on it, and every epoch asks for the same ones.
+_kept = functools.lru_cache(maxsize=_KEPT)(_drawn)
