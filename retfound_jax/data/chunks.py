@@ -13,6 +13,7 @@ from retfound_jax.core.random import ExampleRng
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.decode import DecodeFailure
 from retfound_jax.data.order import rows_at, stand_ins
+from retfound_jax.data.pairs import Pairs
 from retfound_jax.data.sources import Reader
 from retfound_jax.data.store import RecordFailure
 from retfound_jax.data.transforms import eval_image, train_image
@@ -32,20 +33,25 @@ class HostPart:
     batch_size: int  # of all hosts
     places: np.ndarray  # int64, of this host's rows in the batch, rising
     chunks: int
+    together: int = 1  # rows that a chunk never parts: 2 for pairs
 
     @classmethod
-    def of(cls, config: DataConfig, *, index: int, count: int, places: np.ndarray | None = None) -> HostPart:
+    def of(cls, config: DataConfig, *, index: int, count: int, places: np.ndarray | None = None, together: int = 1) -> HostPart:
         """The part of host `index` of `count`, or that of the host whose devices hold the rows `places`.
 
         Raises:
-          UsageError: the hosts cannot share the batch equally.
+          UsageError: the hosts cannot share the batch equally, or it parts rows that belong together.
         """
         rows, rest = divmod(config.batch_size, count)
         if rest or not 0 <= index < count:
             raise UsageError(f'data.batch_size is {config.batch_size} and {count} hosts cannot share it equally; use a multiple of it')
         if places is None:
             places = np.arange(index * rows, (index + 1) * rows)
-        return cls(batch_size=config.batch_size, places=places.astype(np.int64), chunks=-(-len(places) // LARGEST))
+        places = places.astype(np.int64)
+        if _parts(places, together):
+            told = f'data.batch_size is {config.batch_size} and parts pairs of rows over hosts or batches'
+            raise UsageError(f'{told}; use a multiple of 2 x the number of devices')
+        return cls(batch_size=config.batch_size, places=places, chunks=-(-len(places) // LARGEST), together=together)
 
     @property
     def rows(self) -> int:
@@ -59,7 +65,8 @@ class HostPart:
 
     def span(self, chunk: int) -> slice:
         """Rows of the host's part of a batch that its chunk of that place holds."""
-        return slice(self.rows * chunk // self.chunks, self.rows * (chunk + 1) // self.chunks)
+        whole = self.rows // self.together
+        return slice(whole * chunk // self.chunks * self.together, whole * (chunk + 1) // self.chunks * self.together)
 
 
 class Chunks(Protocol):
@@ -97,9 +104,7 @@ class TrainChunks:
     def __call__(self, number: int, image: np.ndarray | None = None) -> dict[str, Any]:
         positions = self.host.positions(number) + self.offset * self.host.batch_size
         epochs, rows = rows_at(positions, rows=len(self.labels), seed=self.seed)
-        size, config, rngs = self.size(number), self.config, ExampleRng(self.seed ^ _STREAM << 40)
-        if config.resolution:
-            config = dataclasses.replace(config, image_size=size, resolution=())
+        size, config, rngs = self.size(number), _at_size(self.config, self.size(number)), ExampleRng(self.seed ^ _STREAM << 40)
         image = np.empty((len(rows), size, size, 3), np.uint8) if image is None else image
         unreadable: list[Unreadable] = []
         for place, (data, epoch, row) in enumerate(zip(_read(self.reader, rows), epochs.tolist(), rows.tolist(), strict=True)):
@@ -123,6 +128,56 @@ class TrainChunks:
                 return other
             unreadable.append((other, reason, False))
         return None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairChunks:
+    """Training images in pairs: rows 2i and 2i+1 are an earlier and a later visit of one eye.
+
+    A pair of which a member cannot be read is replaced whole by another, which is a function of seed, epoch and earlier row. Both members
+    are cropped by random numbers of their own, and what stands in by those of the pair it stands in for.
+    """
+
+    config: DataConfig
+    reader: Reader
+    labels: np.ndarray
+    host: HostPart
+    seed: int
+    pairs: Pairs
+    offset: int = 0  # [batches] that the stream is ahead of the steps
+
+    def size(self, number: int) -> int:
+        return self.config.size_at(number // self.host.chunks)
+
+    def __call__(self, number: int, image: np.ndarray | None = None) -> dict[str, Any]:
+        positions = self.host.positions(number) + self.offset * self.host.batch_size
+        epochs, which, rows = self.pairs.at(positions[::2] // 2, seed=self.seed)
+        size, config, rngs = self.size(number), _at_size(self.config, self.size(number)), ExampleRng(self.seed ^ _STREAM << 40)
+        image = np.empty((len(positions), size, size, 3), np.uint8) if image is None else image
+        unreadable: list[Unreadable] = []
+        stored = _read(self.reader, rows.reshape(-1))
+        for place, (epoch, one) in enumerate(zip(epochs.tolist(), which.tolist(), strict=True)):
+            span, place_rows = slice(2 * place, 2 * place + 2), rows[place].copy()
+            places = (int(place_rows[0]), len(self.labels) + int(place_rows[0]))  # of the random numbers: the later has others
+            reasons = self._fill(image[span], stored[span], rngs, epoch, places, config)
+            unreadable += [(int(row), reason, True) for row, reason in zip(place_rows, reasons, strict=True) if reason]
+            tried = iter(self.pairs.stand_ins(one, epoch=epoch, seed=self.seed))
+            while any(reasons):
+                other = next(tried, None)
+                if other is None:
+                    stopped, reason = next((int(row), why) for row, why in zip(place_rows, reasons, strict=True) if why)
+                    return {STOPPED: stopped, REASON: f'{reason}; nor can those pairs that were to stand in for it'}
+                rows[place] = self.pairs.drawn(np.array([other]), epoch=epoch, seed=self.seed)[0]
+                reasons = self._fill(image[span], _read(self.reader, rows[place]), rngs, epoch, places, config)
+                unreadable += [(int(row), reason, False) for row, reason in zip(rows[place], reasons, strict=True) if reason]
+        rows = rows.reshape(-1)
+        return {'image': image, 'index': rows, 'labels': self.labels[rows], UNREADABLE: tuple(unreadable)}
+
+    def _fill(
+        self, out: np.ndarray, stored: Sequence[_Data], rngs: ExampleRng, epoch: int, places: tuple[int, int], config: DataConfig
+    ) -> list[str]:
+        """Writes both images of a pair, and gives for each the reason why there is none, or ''."""
+        return [_made(data, rng=rngs.at(epoch, place), config=config, out=to) for data, place, to in zip(stored, places, out, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,6 +209,19 @@ class EvalChunks:
             except DecodeFailure as error:
                 return {STOPPED: row, REASON: str(error)}
         return {'image': image, 'index': np.where(mask, places, -1), 'labels': labels, 'mask': mask}
+
+
+def _parts(places: np.ndarray, together: int) -> bool:
+    """Whether a group of `together` rows of the batch lies only in part among the places."""
+    if len(places) % together:
+        return True
+    groups = places.reshape(-1, together)
+    return bool((groups != groups[:, :1] // together * together + np.arange(together)).any())
+
+
+def _at_size(config: DataConfig, size: int) -> DataConfig:
+    """The configuration of a step whose images have that side [px]."""
+    return dataclasses.replace(config, image_size=size, resolution=()) if config.resolution else config
 
 
 def _read(reader: Reader, rows: np.ndarray) -> Sequence[_Data]:

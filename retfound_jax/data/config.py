@@ -24,7 +24,9 @@ class DataConfig:
     # that exists keeps at least one patient.
     stratify: str = ''
     draw: int = 0  # which choice of patients: another number, another hash
-    pairs: str = ''  # label that orders the visits of an eye: rows 2i and 2i+1 of a batch are an earlier and a later one; '': no pairs
+    # Training only: label, or age, that orders the visits of an eye: rows 2i and 2i+1 of a batch are an earlier and a later one, each
+    # cropped by itself, flipped alike. An epoch goes over each row that has a later visit, which is drawn anew. '': no pairs.
+    pairs: str = ''
     image_size: int = 224  # [px]
     # Training only: (from step, [px]), the first from step 0 and the last at image_size; empty for image_size throughout. The step is
     # compiled once a size (progressive resizing; for ViTs, Touvron et al., arXiv 1906.06423).
@@ -79,6 +81,7 @@ def _check(config: DataConfig) -> None:
         'batch_size': (config.batch_size < 1, 'at least 1'),
         'resolution': (bool(config.resolution) and not _rises(config), 'steps that rise from 0 with 8 to 4096 px each, image_size last'),
         'repeat': (config.repeat < 1 or config.batch_size % config.repeat != 0, 'at least 1, and batch_size a multiple of it'),
+        'pairs': (_torn(config), "'' with data.repeat above 1 or with RandAugment, which flips each image by itself"),
         'crop_scale': (not 0 < low <= high <= 1, 'two shares of the area, the smaller first, above 0 and up to 1'),
         'eval_crop': (config.eval_crop is not None and not 0 < config.eval_crop <= 1, 'a share above 0 and up to 1'),
         'randaugment': (not 0 <= config.randaugment <= 10, 'a magnitude of 0 to 10'),
@@ -91,6 +94,10 @@ def _check(config: DataConfig) -> None:
     for name, (wrong, wanted) in faults.items():
         if wrong:
             raise UsageError(f'data.{name} is {getattr(config, name)} and must be {wanted}')
+
+
+def _torn(config: DataConfig) -> bool:
+    return bool(config.pairs) and (config.repeat > 1 or config.flips_on_host)
 
 
 def _rises(config: DataConfig) -> bool:

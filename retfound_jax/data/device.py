@@ -34,6 +34,8 @@ def prepare(image_BHWC: jax.Array, *, key: jax.Array | None, config: DataConfig,
 
     def one(image_HWC: jax.Array, index: jax.Array) -> jax.Array:
         flip_key, erase_key = jax.random.split(jax.random.fold_in(key, index))
+        if config.pairs:  # a flip makes a left eye of a right one: both of a pair or neither
+            flip_key = jax.random.split(jax.random.fold_in(key, index - index % 2))[0]
         if flips:
             image_HWC = jnp.where(jax.random.bernoulli(flip_key), image_HWC[:, ::-1], image_HWC)
         image_HWC = (image_HWC.astype(jnp.float32) - shift) / scale

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from retfound_jax.core.errors import UserError
-from retfound_jax.data.chunks import EvalChunks, HostPart, TrainChunks
+from retfound_jax.data.chunks import EvalChunks, HostPart, PairChunks, TrainChunks
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.failures import Failure, Tally
+from retfound_jax.data.pairs import training_pairs
 from retfound_jax.data.sources import Source
 from retfound_jax.data.stream import Batch, Made, Stream
 
@@ -31,7 +32,8 @@ class Loader:
 
     A batch is a dict of `image` uint8 [b, S, S, 3], `index` int64 [b] (row of the source) and `labels` float32 [b, Y] (NaN missing), S
     being the size of its step (`config.size_at`) and b this host's part of the `config.decoded` images: host h has rows h*b to (h+1)*b.
-    Epochs follow each other without a gap, so that a batch may hold the end of one and the start of the next, and a source smaller than
+    With `config.pairs` rows 2i and 2i+1 of the whole batch are an earlier and a later visit of one eye (data/pairs.py). Epochs follow
+    each other without a gap, so that a batch may hold the end of one and the start of the next, and a source smaller than
     a batch works.
     """
 
@@ -51,15 +53,17 @@ class Loader:
           places: of the rows that this host reads in each batch, where its devices hold others than the part of `process_index`.
 
         Raises:
-          UserError: the source is empty.
-          UsageError: the hosts cannot share the batch equally.
+          UserError: the source is empty, or has no pairs where they are asked for.
+          UsageError: the hosts cannot share the batch equally, or only by parting pairs.
         """
         if len(source) == 0:
             raise UserError(f'the split "{config.split}" has no image to train on')
         self._source, self._seed = source, seed
         whole = dataclasses.replace(config, batch_size=config.decoded, repeat=1)
-        self._host = HostPart.of(whole, index=process_index, count=process_count, places=places)
-        self._chunks = TrainChunks(config=config, reader=source.reader, labels=source.labels, host=self._host, seed=seed)
+        together = 2 if config.pairs else 1
+        self._host = HostPart.of(whole, index=process_index, count=process_count, places=places, together=together)
+        given = {'config': config, 'reader': source.reader, 'labels': source.labels, 'host': self._host, 'seed': seed}
+        self._chunks = PairChunks(**given, pairs=training_pairs(config, source)) if config.pairs else TrainChunks(**given)
         self._step = 0
         self._stream: Stream | None = None
         self._failures: list[Failure] = []

@@ -11,6 +11,7 @@ _MOST_KEPT = 1 << 16  # [rows] whose whole order is kept
 _MOST_TABULATED = 16  # [bits] of half a number: with these, up to 2**32 rows
 _STAND_INS = 16  # where half of all rows are bad, one in 65,536 is left without
 _STAND_IN_STREAM = 0x5B57  # keeps their numbers apart from those of the order
+_AMONG_STREAM = 0xA307
 
 
 def rows_at(positions: np.ndarray, *, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,6 +42,12 @@ def stand_ins(row: int, *, epoch: int, rows: int, seed: int) -> np.ndarray:
     start = _mix(_keys(seed ^ _STAND_IN_STREAM, epoch)[:1] ^ np.uint64(row))
     drawn = _mix(start + np.arange(1, _STAND_INS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     return (row + 1 + (drawn % np.uint64(rows - 1)).astype(np.int64)) % rows
+
+
+def draw_among(counts: np.ndarray, *, rows: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+    """For each row a number from 0 to its count - 1, a function of (seed, epoch, row) and the count: int64, of the shape of `rows`."""
+    start = _mix(_keys(seed ^ _AMONG_STREAM, epoch)[0] ^ rows.astype(np.uint64))
+    return (_mix(start + np.uint64(0x9E3779B97F4A7C15)) % counts.astype(np.uint64)).astype(np.int64)
 
 
 def permute(ranks: np.ndarray, *, rows: int, seed: int, epoch: int) -> np.ndarray:

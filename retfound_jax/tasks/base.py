@@ -47,6 +47,11 @@ class Task(abc.ABC):
         """Side of the square input [px]."""
 
     @property
+    def pairs(self) -> str:
+        """The label by which rows 2i and 2i+1 of a batch are an earlier and a later visit of one eye; '' where rows are single images."""
+        return ''
+
+    @property
     def compute_dtype(self) -> str:
         """What matrix products are made in, float32 or bfloat16."""
         return 'float32'

@@ -12,6 +12,7 @@ import numpy as np
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.mesh import MeshConfig, ShardingRules
 from retfound_jax.data.config import DataConfig
+from retfound_jax.data.pairs import epoch_rows
 from retfound_jax.data.sources import Source
 from retfound_jax.optim import OptimConfig
 from retfound_jax.tasks.base import TargetColumn, Task
@@ -109,6 +110,12 @@ def align(config: TrainConfig) -> TrainConfig:
     if config.optim.gradient_dtype != 'float32' and config.task.compute_dtype != config.optim.gradient_dtype:
         made = f'the task computes in {config.task.compute_dtype}'
         raise UsageError(f'optim.gradient_dtype is {config.optim.gradient_dtype} and {made}; set its compute_dtype alike, or float32 here')
+    if config.task.pairs != config.data.pairs:
+        told = f'pairs of visits by "{config.task.pairs}"' if config.task.pairs else 'no pairs of visits'
+        raise UsageError(f'the task takes {told} and data.pairs is "{config.data.pairs}"; set both alike')
+    if config.data.pairs and config.data.batch_size % (2 * config.optim.accumulate):
+        told = f'data.batch_size is {config.data.batch_size} and optim.accumulate {config.optim.accumulate}'
+        raise UsageError(f'{told}, and pairs of rows stay together; set batch_size to a multiple of {2 * config.optim.accumulate}')
     if config.data.labels not in ((), config.task.labels):
         raise UsageError(f'data.labels is {list(config.data.labels)} and task.labels is {list(config.task.labels)}; set task.labels alone')
     return dataclasses.replace(config, data=dataclasses.replace(config.data, labels=config.task.labels))
@@ -122,7 +129,7 @@ def resolve(config: TrainConfig, *, source: Source) -> TrainConfig:
     """
     if len(source) == 0:
         raise UserError(f'the split "{config.data.split}" has no image{_with_label(config)}; ingest more or choose another label')
-    per_epoch = len(source) / config.data.batch_size
+    per_epoch = epoch_rows(config.data, source) / config.data.batch_size
     steps = config.steps or math.ceil(config.epochs * per_epoch)
     if steps < 1:
         raise UsageError('the run has no step; set steps or epochs')

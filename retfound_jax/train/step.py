@@ -130,13 +130,19 @@ def _gradients(
         (loss, metrics), grads = gradient(params, *item)
         return jax.tree.map(jnp.add, total, (loss, metrics, grads)), None
 
-    # Row i of the batch goes to part i % parts, so that every part stays spread over all devices.
-    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0), batch)
+    split = jax.tree.map(lambda x: _parted(x, parts, together=2 if config.data.pairs else 1), batch)
     keys = jax.random.split(key, parts)
     (loss_like, metrics_like), grads_like = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], split), key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss_like, metrics_like, grads_like))
     total, _ = jax.lax.scan(one, zeros, (split, keys))
     return jax.tree.map(lambda x: x / parts, total)
+
+
+def _parted(x: jax.Array, parts: int, *, together: int) -> jax.Array:
+    """[parts, rows, ...]: row i of the batch, or pair i, goes to part i % parts, so that every part stays spread over all devices."""
+    pair = (together,) if together > 1 else ()
+    x = jnp.moveaxis(x.reshape(len(x) // (parts * together), parts, *pair, *x.shape[1:]), 1, 0)
+    return x.reshape(parts, -1, *x.shape[3:]) if pair else x
 
 
 def _repeated(x: jax.Array, times: int) -> jax.Array:

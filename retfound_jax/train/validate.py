@@ -10,6 +10,7 @@ import numpy as np
 
 from retfound_jax.core.mesh import replicated
 from retfound_jax.data.loader import eval_batches
+from retfound_jax.data.pairs import in_pairs
 from retfound_jax.data.sources import open_source
 from retfound_jax.train.checkpoint import Validation
 from retfound_jax.train.program import Program
@@ -30,6 +31,8 @@ class Validator:
     def measure(self, state: TrainState) -> dict[str, float]:
         """Numbers by name, the same on every process; those that the split cannot tell are NaN. Empty where it has no image."""
         source = open_source(self._data)
+        if self._data.pairs:  # all rows that have a later visit, each with the same one every time
+            source = in_pairs(source, by=self._data.pairs)
         if len(source) == 0:
             return {}
         count, task = self._data.batch_size, self._config.task
