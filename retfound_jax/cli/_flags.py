@@ -16,7 +16,10 @@ _WANTED = {'int': 'a whole number', 'float': 'a number', 'bool': 'true or false'
 
 
 def parse(name: str, module: ModuleType, words: Sequence[str]) -> flags.FlagValues:
-    """The flags of verb `name`, read from `words`; what is unknown, missing or of the wrong type is a UsageError."""
+    """The flags of verb `name`, read from `words`; what is unknown, missing or of the wrong type is a UsageError.
+
+    A module with `ARGUMENT`, the name of one of its flags, takes a first bare word as that flag's value.
+    """
     values = flags.FlagValues()
     module.define(values)
     values.set_gnu_getopt(True)
@@ -27,6 +30,9 @@ def parse(name: str, module: ModuleType, words: Sequence[str]) -> flags.FlagValu
         raise UsageError(f'there is no flag --{error.flagname}{nearest(error.flagname, values) or where}') from error
     except flags.Error as error:
         raise UsageError(_explain(str(error), values) or f'{" ".join(str(error).split())}{where}') from error
+    argument = getattr(module, 'ARGUMENT', '')
+    if rest and argument and not values[argument].present:
+        values[argument].value = rest.pop(0)
     if rest:
         raise UsageError(f'"{rest[0]}" belongs to no flag{where}')
     return values
@@ -37,7 +43,9 @@ def page(name: str, module: ModuleType) -> str:
     values = flags.FlagValues()
     module.define(values)
     required = _required(values)
-    lines = [f'retfound {name}: {module.SUMMARY}', '', 'Flags:']
+    argument = getattr(module, 'ARGUMENT', '')
+    usage = [f'Usage: retfound {name} [{argument.upper()}] --flag=value ...', ''] if argument else []
+    lines = [f'retfound {name}: {module.SUMMARY}', '', *usage, 'Flags:']
     for flag_name in values:
         flag = values[flag_name]
         lines += [f'  {_spelling(flag)}', f'      {_meaning(flag)}{" (required)" if flag_name in required else _default(flag)}']

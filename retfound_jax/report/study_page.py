@@ -16,7 +16,7 @@ from retfound_jax.report.tables import LOWER_IS_BETTER
 from retfound_jax.report.words import GLOSSARY, NONE, clean, interval, joined, metric_name, nice, number, plural, value_and_bounds
 
 NAME = 'report.html'
-_SENTENCES = 6  # comparisons told in words; the table holds all
+_SENTENCES = 4  # comparisons, and ratios of labels, told in words; the table holds all
 _STANDING = {
     'repository': 'read in a public repository',
     'secondary': 'quoted by a third party who read the full text',
@@ -39,7 +39,7 @@ def build(folder: Path | str, *, command: str = '', notice: str = '') -> str:
     """
     tables = read_study(Path(folder))
     sections = [_summary(tables, notice=notice)]
-    sections += [_table_section(table) for table in tables]
+    sections += [_table_section(table, title='Results' if len(tables) == 1 else nice(table.title)) for table in tables]
     sections += [_sources(tables), _repeat(command), _words(tables)]
     title = tables[0].title if len(tables) == 1 else f'A study of {len(tables)} tables'
     return html.render(clean(title), subtitle=_subtitle(tables), sections=tuple(section for section in sections if section.blocks))
@@ -62,23 +62,23 @@ def _subtitle(tables: Sequence[StudyTable]) -> str:
 
 def _summary(tables: Sequence[StudyTable], *, notice: str) -> Section:
     blocks: list[Any] = [Text(clean(notice), 'warning')] if notice else []
-    told = [sentence for table in tables for sentence in _story(table)]
-    blocks += [Text(words, 'lead') for words in told[:_SENTENCES]]
-    if len(told) > _SENTENCES:
-        blocks.append(Text(f'{plural(len(told) - _SENTENCES, "more comparison")} stand in the tables below.', 'quiet'))
+    compared = [sentence for table in tables for sentence in _compared_all(table)]
+    saved = [_saved(one) for table in tables for one in table.needed]
+    blocks += [Text(words, 'lead') for words in (*compared[:_SENTENCES], *saved[:_SENTENCES])]
+    more = len(compared[_SENTENCES:]) + len(saved[_SENTENCES:])
+    blocks += [Text(f'{plural(more, "more comparison")} below.', 'quiet')] if more else []
     blocks += [Text(words, 'warning') for table in tables for words in _cautions(table)]
     blocks += [Facts(_facts(tables)), Text(LIMITS, 'warning')]
     return Section(id='summary', title='Summary', blocks=tuple(blocks))
 
 
-def _story(table: StudyTable) -> Iterable[str]:
-    """One sentence for each comparison with all labels on the set of training, in plain words; then the labels saved."""
+def _compared_all(table: StudyTable) -> Iterable[str]:
+    """One sentence for each comparison with all labels on the set of training, in plain words."""
     references = {_place(line): line for line in table.lines if line.method == table.reference and line.fraction == 1}
     for line in table.lines:
         other = references.get(_place(line))
         if line.against is not None and other is not None and line.fraction == 1 and line.train_on == line.test_on:
             yield _compared(line, other)
-    yield from (_saved(one) for one in table.needed)
 
 
 def _place(line: Line) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def _saved(one: Needed) -> str:
 
 def _cautions(table: StudyTable) -> Iterable[str]:
     if table.missing:
-        yield f'{nice(table.title)} is unfinished: {table.missing} of {plural(table.missing + table.cells, "cell")} are not made yet.'
+        yield f'Unfinished: {table.missing} of {plural(table.missing + table.cells, "run")} are not made yet.'
     fixtures = [line for line in table.lines if any(why.startswith('a fixture') for why in line.why)]
     if fixtures:
         yield 'Some of these images are drawn by a program and are no photographs: their numbers say that the code runs, nothing more.'
@@ -133,12 +133,13 @@ def _facts(tables: Sequence[StudyTable]) -> tuple[Fact, ...]:
     facts.append(Fact('Numbers', str(len(lines)), f'on {plural(len({line.test_on for line in lines}), "test set")}'))
     if p:
         facts.append(Fact('Differences, p < .05', f'{sum(one < 0.05 for one in p)} of {len(p)}', 'corrected after Holm'))
+    printed = sum(line.printed is not None for line in lines)
     note = ', '.join(f'{count} {kind}' for kind, count in kinds.items() if count) or 'none may be compared'
-    facts.append(Fact('Comparable with a paper', f'{comparable} of {sum(line.printed is not None for line in lines)}', note))
+    facts += [Fact('Comparable with a paper', f'{comparable} of {printed}', note)] if printed else []
     return tuple(facts)
 
 
-def _table_section(table: StudyTable) -> Section:
+def _table_section(table: StudyTable, *, title: str) -> Section:
     blocks: list[Any] = []
     for heading, drawn in (
         ('Fewer labels', study_figures.label_curves(table)),
@@ -153,7 +154,7 @@ def _table_section(table: StudyTable) -> Section:
     gaps = [line for line in table.lines if line.gap is not None and line.train_on == line.test_on]
     if gaps:
         blocks += [Heading('Overfitting'), _gap_table(gaps)]
-    return Section(id=f'table-{study_figures.slug(table.name)}', title=nice(table.title), blocks=tuple(blocks))
+    return Section(id=f'table-{study_figures.slug(table.name)}', title=title, blocks=tuple(blocks))
 
 
 def _numbers(table: StudyTable) -> Table:

@@ -118,7 +118,7 @@ def test_the_page_says_in_plain_words_what_was_found(tmp_path: Path) -> None:
     plain = re.sub(r'\s+', ' ', re.sub('<[^>]+>', ' ', page)).replace('\u202f', ' ')
     assert 'aptos2019, fine-tuned: mae reaches AUROC .800, random .700. Difference .100 (.060–.140): it is better.' in plain
     assert 'what random reaches with all labels, mae reaches with 30 % of them' in plain
-    assert 'is unfinished: 2 of 32 cells are not made yet' in plain
+    assert 'Unfinished: 2 of 32 runs are not made yet' in plain
     assert 'not comparable (1)' in plain and 'another model: width 192.' in plain and 'RETFound, secondary' in plain
     assert 'Zhou et al., Nature 2023: quoted by a third party' in plain
     assert 'A checkpoint has, or may have, seen images of idrid before' in plain

@@ -1,0 +1,70 @@
+"""From a declared study and its directory to its table: which cells there are, which are missing, and the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from retfound_jax.core.errors import UserError
+from retfound_jax.registry import checkpoints
+from retfound_jax.studies import render
+from retfound_jax.studies.rows import Judged, Result, read_results
+from retfound_jax.studies.tables import Table, make_table
+
+
+class Spec(Protocol):
+    """A cell as a study declares it; test_on are names of datasets."""
+
+    study: str
+    train_on: str
+    test_on: tuple[str, ...]
+    method: str
+    adaptation: str
+    fraction: float
+    seed: int
+
+
+class Declared(Protocol):
+    """What a table needs to know of a study (`studies.grid.Study`)."""
+
+    name: str
+    title: str
+    judged: Judged
+
+    def cells(self) -> Sequence[Spec]: ...
+
+
+def make(study: Declared, *, folder: Path, command: str = '') -> Table:
+    """The table of the cells that are finished; what a study of another name left in the directory does not count.
+
+    Raises:
+      UserError: none is finished (`command` is told as the way to make them), or one is damaged.
+    """
+    wanted = {_key(spec) for spec in study.cells()}
+    results = [result for result in _found(folder) if _key(result) in wanted]
+    if not results:
+        how = f': make them with `{command}`' if command else ''
+        raise UserError(f'{folder} holds none of the {len(wanted)} cells of {study.name}{how}')
+    return make_table(
+        study.name,
+        title=study.title,
+        results=results,
+        judged=study.judged,
+        touched=checkpoints.touched,
+        missing=len(wanted) - len({_key(result) for result in results}),
+    )
+
+
+def write(table: Table, *, out: Path, formats: Iterable[str] = render.FORMATS) -> list[Path]:
+    """Writes OUT/tables/NAME.* and returns the paths."""
+    return render.write(table, out=out / 'tables', formats=formats)
+
+
+def _found(folder: Path) -> tuple[Result, ...]:
+    """No finished cell is no error here: the caller says how many are wanted."""
+    return read_results(folder) if any((folder / 'cells').glob('*/result.json')) else ()
+
+
+def _key(cell: Any) -> tuple[Any, ...]:
+    return cell.study, cell.train_on, tuple(cell.test_on), cell.method, cell.adaptation, float(cell.fraction), int(cell.seed)
