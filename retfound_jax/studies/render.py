@@ -82,9 +82,9 @@ def _md(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A table environment for each sheet, with booktabs' rules; needs `\usepackage{booktabs,textcomp}` and T1 fonts."""
+    r"""A table environment for each sheet, with booktabs' rules, no wider than the text; the first lines name the packages it needs."""
     found = page(table)
-    parts = [f'% {_plain(found.title)}', r'% \usepackage[T1]{fontenc} \usepackage{booktabs,textcomp}']
+    parts = [f'% {_plain(found.title)}', r'% \usepackage[T1]{fontenc} \usepackage{booktabs,graphicx,textcomp}']
     for i, sheet in enumerate(found.sheets):
         notes = (*found.lead, *found.notes) if not i else ()
         parts.append(_tex_sheet(sheet, label=f'{table.name}-{i + 1}', notes=notes))
@@ -98,13 +98,14 @@ def _tex_sheet(sheet: Sheet, *, label: str, notes: Sequence[str]) -> str:
         r'\centering\footnotesize',
         rf'\caption{{{_tex(sheet.caption)}}}',
         rf'\label{{tab:{re.sub("[^A-Za-z0-9-]", "-", label)}}}',
+        r'\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%',
         rf'\begin{{tabular}}{{{columns}}}',
         r'\toprule',
         ' & '.join(map(_tex, sheet.head)) + r' \\',
         r'\midrule',
         *(' & '.join(map(_tex, row)) + r' \\' for row in sheet.rows),
         r'\bottomrule',
-        r'\end{tabular}',
+        r'\end{tabular}}',
         *(rf'\par\smallskip\raggedright {_tex(note)}' for note in notes),
         r'\end{table}',
     ]

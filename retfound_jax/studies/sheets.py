@@ -90,10 +90,12 @@ def _lead(table: Table) -> Iterable[str]:
         'Ours: mean over seeds, (mean ± 1.96 SE over seeds, as the papers compute it), [95 % interval over patients, '
         f'{judged.replicates} resamplings]; judged by {judged.level}.'
     )
-    if any(line.comparison for line in table.lines):
+    compared = [line.comparison for line in table.lines if line.comparison]
+    if compared:
+        welch = " (Welch's where the seeds do not pair)" if any(math.isnan(one.tests.paired_t) for one in compared) else ''
         yield (
-            f'Against {judged.reference}: difference [95 % interval over patients, drawn in pairs], p of the two-sided paired t test over '
-            f'seeds, corrected after Holm for the {sum(line.comparison is not None for line in table.lines)} comparisons of this table.'
+            f'Against {judged.reference}: difference [95 % interval over patients, drawn in pairs], p of the two-sided paired t test'
+            f'{welch} over seeds, corrected after Holm for the {len(compared)} comparisons of this table.'
         )
     if table.missing:
         yield f'Unfinished: {table.missing} of {table.missing + table.cells} cells are not made yet.'
