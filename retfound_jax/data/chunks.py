@@ -190,13 +190,13 @@ class EvalChunks:
     host: HostPart
 
     def size(self, number: int) -> int:
-        return self.config.image_size
+        return self.config.loaded_size
 
     def __call__(self, number: int, image: np.ndarray | None = None) -> dict[str, Any]:
         places = self.host.positions(number)
         mask = places < len(self.labels)
         rows = places[mask]
-        size = self.config.image_size
+        size, share = self.config.loaded_size, 1.0 if self.config.views else self.config.central_share
         image = np.empty((len(places), size, size, 3), np.uint8) if image is None else image
         image[~mask] = 0
         labels = np.full((len(places), self.labels.shape[1]), np.nan, np.float32)
@@ -205,7 +205,7 @@ class EvalChunks:
             if isinstance(data, RecordFailure):
                 return {STOPPED: row, REASON: data.reason}
             try:
-                image[place] = eval_image(data, size=size, share=self.config.central_share)
+                image[place] = eval_image(data, size=size, share=share)
             except DecodeFailure as error:
                 return {STOPPED: row, REASON: str(error)}
         return {'image': image, 'index': np.where(mask, places, -1), 'labels': labels, 'mask': mask}

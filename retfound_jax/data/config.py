@@ -7,6 +7,7 @@ from typing import Literal
 
 from retfound_jax.core.errors import UsageError
 from retfound_jax.data.phantom.config import PhantomConfig
+from retfound_jax.data.views_config import ViewsConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,9 @@ class DataConfig:
     # Training only: samples made of each decoded image, with flips and masks of their own (Hoffer et al., arXiv 1901.09335; for masked
     # autoencoders Feichtenhofer et al., arXiv 2205.09113). An epoch counts samples, so that k = 2 decodes half as many images.
     repeat: int = 1
+    # For tasks that compare views of one image: the loader gives the whole image at `views.canvas` px, in training and in validation, and
+    # the device makes views of it at image_size. Then augment, crop_scale, randaugment and random_erasing have no effect.
+    views: ViewsConfig | None = None
     augment: Literal['none', 'crop_flip'] = 'crop_flip'  # random resized crop and horizontal flip
     crop_scale: tuple[float, float] = (0.2, 1.0)  # share of the image's area
     eval_crop: float | None = None  # side of the central crop; None: 0.875 at 224 px, as in RETFound, and the whole image at other sizes
@@ -59,13 +63,18 @@ class DataConfig:
         return self.batch_size // self.repeat
 
     @property
+    def loaded_size(self) -> int:
+        """Side of the images [px] as the loader gives them, but for `resolution`: `image_size`, or the canvas that views are made of."""
+        return self.views.canvas if self.views else self.image_size
+
+    @property
     def sizes(self) -> tuple[int, ...]:
-        """Sides of the images [px] that training sees, in the order it sees them."""
-        return tuple(size for _, size in self.resolution) or (self.image_size,)
+        """Sides of the images [px] as the loader gives them for training, in the order of the steps."""
+        return tuple(size for _, size in self.resolution) or (self.loaded_size,)
 
     def size_at(self, step: int) -> int:
-        """Side of the images [px] of training step `step`, counted from 0."""
-        return [size for start, size in self.resolution or ((0, self.image_size),) if start <= step][-1]
+        """Side of the images [px] as the loader gives them for training step `step`, counted from 0."""
+        return [size for start, size in self.resolution or ((0, self.loaded_size),) if start <= step][-1]
 
     @property
     def flips_on_host(self) -> bool:
@@ -81,6 +90,7 @@ def _check(config: DataConfig) -> None:
         'batch_size': (config.batch_size < 1, 'at least 1'),
         'resolution': (bool(config.resolution) and not _rises(config), 'steps that rise from 0 with 8 to 4096 px each, image_size last'),
         'repeat': (config.repeat < 1 or config.batch_size % config.repeat != 0, 'at least 1, and batch_size a multiple of it'),
+        'views': (_viewed_otherwise(config), 'null with data.resolution, data.pairs or data.repeat above 1'),
         'pairs': (_torn(config), "'' with data.repeat above 1 or with RandAugment, which flips each image by itself"),
         'crop_scale': (not 0 < low <= high <= 1, 'two shares of the area, the smaller first, above 0 and up to 1'),
         'eval_crop': (config.eval_crop is not None and not 0 < config.eval_crop <= 1, 'a share above 0 and up to 1'),
@@ -98,6 +108,10 @@ def _check(config: DataConfig) -> None:
 
 def _torn(config: DataConfig) -> bool:
     return bool(config.pairs) and (config.repeat > 1 or config.flips_on_host)
+
+
+def _viewed_otherwise(config: DataConfig) -> bool:
+    return config.views is not None and (bool(config.resolution) or bool(config.pairs) or config.repeat > 1)
 
 
 def _rises(config: DataConfig) -> bool:

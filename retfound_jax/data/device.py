@@ -1,18 +1,34 @@
-"""What is done to a batch on the device: flip, normalisation, random erasing.
+"""What is done to a batch on the device: flip, normalisation, random erasing; or views.
 
 B batch, H W image height and width [px], C channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
 from retfound_jax.data.config import DataConfig
+from retfound_jax.data.views import make_views
 
 _AREA = (0.02, 1 / 3)  # of the image
 _ASPECT = (0.3, 1 / 0.3)
 _TRIES = 10
+_FIXED_SEED = 0  # of the views of deterministic calls: any constant serves, as long as it never changes
+
+
+def prepare_batch(batch: Mapping[str, jax.Array], *, key: jax.Array | None, config: DataConfig) -> dict[str, jax.Array]:
+    """A batch as a task takes it: its `image` by `prepare`, or with `config.views` `image` and `local` by `make_views`.
+
+    key: of the step; None for evaluation, which has fixed views, others for each place in the batch.
+    """
+    if config.views is None:
+        return {**batch, 'image': prepare(batch['image'], key=key, config=config)}
+    key = jax.random.key(_FIXED_SEED) if key is None else key
+    given = {'size': config.image_size, 'mean': config.mean, 'std': config.std}
+    return {**batch, **make_views(batch['image'], key=key, config=config.views, **given)}
 
 
 def prepare(image_BHWC: jax.Array, *, key: jax.Array | None, config: DataConfig, dtype: jnp.dtype = jnp.float32) -> jax.Array:

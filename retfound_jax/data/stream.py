@@ -170,7 +170,7 @@ def _check_shared_memory(chunks: Chunks, *, held: int) -> None:
     if not _SHARED_MEMORY.is_dir():
         return
     images = held * min(chunking.LARGEST, chunks.host.rows)
-    need, free = images * 3 * chunks.config.image_size**2 >> 20, shutil.disk_usage(_SHARED_MEMORY).free >> 20
+    need, free = images * 3 * max(chunks.config.sizes)**2 >> 20, shutil.disk_usage(_SHARED_MEMORY).free >> 20
     if need > free:
         raise UserError(
             f'{chunks.config.workers} workers need {need} MiB of shared memory and {_SHARED_MEMORY} has {free} MiB; '

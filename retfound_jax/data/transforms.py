@@ -37,12 +37,17 @@ def train_image(
 ) -> np.ndarray:
     """Decodes, crops, resizes and augments one image: uint8 [S, S, 3]. Without RandAugment the flip comes later, on the device.
 
+    With `config.views` nothing is drawn: the central square, all of the image that is made into views on the device.
+
     Args:
       out: uint8 [S, S, 3], its rows contiguous, to write into and to return.
 
     Raises:
       DecodeFailure: the image cannot be decoded.
     """
+    if config.views is not None:
+        encoded = open_image(data)
+        return crop_resize(encoded, box=_square(height=encoded.height, width=encoded.width), size=config.views.canvas, out=out)
     if config.augment == 'none':
         image = eval_image(data, size=config.image_size, share=config.central_share)
     else:
@@ -87,6 +92,11 @@ def _central_box(*, height: int, width: int, ratio: tuple[float, float]) -> Box:
     else:
         h, w = height, width
     return Box(top=(height - h) // 2, left=(width - w) // 2, height=h, width=w)
+
+
+def _square(*, height: int, width: int) -> Box:
+    side = min(height, width)
+    return Box(top=(height - side) // 2, left=(width - side) // 2, height=side, width=side)
 
 
 def crop_resize(image: Encoded, *, box: Box, size: int, out: np.ndarray | None = None) -> np.ndarray:

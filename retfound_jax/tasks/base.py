@@ -52,6 +52,16 @@ class Task(abc.ABC):
         return ''
 
     @property
+    def views(self) -> bool:
+        """Whether a batch's `image` is global views [B,G,H,W,C] of each image, with `local` [B,K,h,w,C] where there are smaller ones."""
+        return False
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether an image's loss depends on the others of its batch, so that parts of a batch give another loss than all of it."""
+        return False
+
+    @property
     def compute_dtype(self) -> str:
         """What matrix products are made in, float32 or bfloat16."""
         return 'float32'

@@ -27,6 +27,14 @@ class SelfSupervisedTask(Task):
         return self.model.encoder.compute_dtype
 
 
+class ViewsTask(SelfSupervisedTask):
+    """Pretraining by comparing views of an image."""
+
+    @property
+    def views(self) -> bool:
+        return True
+
+
 def mean_loss(loss_B: jax.Array, batch: Batch) -> jax.Array:
     """The mean over a batch's images, without those that only fill it up."""
     if 'mask' not in batch:

@@ -110,6 +110,12 @@ def align(config: TrainConfig) -> TrainConfig:
     if config.optim.gradient_dtype != 'float32' and config.task.compute_dtype != config.optim.gradient_dtype:
         made = f'the task computes in {config.task.compute_dtype}'
         raise UsageError(f'optim.gradient_dtype is {config.optim.gradient_dtype} and {made}; set its compute_dtype alike, or float32 here')
+    if config.task.views != (config.data.views is not None):
+        takes = 'views of each image and data.views is null' if config.task.views else 'single images and data.views is set'
+        raise UsageError(f'the task takes {takes}; set data.views where the task compares views, and nowhere else')
+    if config.task.whole_batch and config.optim.accumulate > 1:
+        told = 'each image is compared with all others of its batch'
+        raise UsageError(f'optim.accumulate is {config.optim.accumulate} and {told}; set it to 1, and more devices for a larger batch')
     if config.task.pairs != config.data.pairs:
         told = f'pairs of visits by "{config.task.pairs}"' if config.task.pairs else 'no pairs of visits'
         raise UsageError(f'the task takes {told} and data.pairs is "{config.data.pairs}"; set both alike')

@@ -44,9 +44,9 @@ class Program:
         return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, self.shardings)
 
     def abstract_batch(self, size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes, dtypes and shardings of a global batch as the loader gives it, its images at `size` [px] or at `data.image_size`."""
+        """Shapes, dtypes and shardings of a global batch as the loader gives it, its images at `size` [px] or as they are last."""
         data, place = self.config.data, batch_sharding(self.mesh)
-        size = data.image_size if size is None else size
+        size = data.sizes[-1] if size is None else size
         shape = (data.decoded, size, size, 3)
         batch = {'image': jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=place)}
         labels = len(self.config.task.labels)

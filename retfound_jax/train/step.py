@@ -13,7 +13,7 @@ import optax
 
 from retfound_jax.core.mesh import batch_sharding, on_mesh, replicated
 from retfound_jax.core.xla_flags import compiler_options
-from retfound_jax.data.device import prepare
+from retfound_jax.data.device import prepare_batch
 from retfound_jax.train import spikes
 from retfound_jax.train.config import TrainConfig
 from retfound_jax.train.state import ModelSpec, TrainState, moment_shardings, path_string
@@ -115,8 +115,8 @@ def _gradients(
     def loss_of(params: Tree, part: Batch, key: jax.Array) -> tuple[jax.Array, dict]:
         augment_key, task_key = jax.random.split(key)
         part = {name: _repeated(x, config.data.repeat) for name, x in part.items()}
-        image = prepare(part['image'], key=augment_key, config=config.data)
-        return config.task.loss(spec.merge(params), {**part, 'image': image, 'progress': progress}, key=task_key)
+        part = prepare_batch(part, key=augment_key, config=config.data)
+        return config.task.loss(spec.merge(params), {**part, 'progress': progress}, key=task_key)
 
     def gradient(params: Tree, part: Batch, key: jax.Array) -> tuple[tuple[jax.Array, dict], Tree]:
         result, grads = jax.value_and_grad(loss_of, has_aux=True)(_as_summed(params, dtype=config.optim.gradient_dtype), part, key)
@@ -177,7 +177,7 @@ def make_predict(config: TrainConfig, *, spec: ModelSpec, mesh: jax.sharding.Mes
     def predict(params: Tree, batch: Batch) -> dict[str, jax.Array]:
         model = spec.merge(params)
         with on_mesh(mesh):
-            ready = {**batch, 'image': prepare(batch['image'], key=None, config=config.data), 'progress': jnp.ones(())}
+            ready = {**prepare_batch(batch, key=None, config=config.data), 'progress': jnp.ones(())}
             loss, _ = config.task.loss(model, ready, key=None)
             return {**config.task.predict(model, ready), 'loss': loss}
 
