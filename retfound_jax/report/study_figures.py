@@ -132,6 +132,7 @@ def _reached(axes: matplotlib.axes.Axes, needed: Sequence[Needed], colours: dict
 
 def _curve_words(first: Line, needed: Sequence[Needed], table: StudyTable) -> str:
     words = [f'Band: 95\u202f% interval over {_unit(first)}. Points: mean over {first.n_seeds} seeds.']
+    words += ['Bands may overlap where the difference, drawn in pairs, is clear: see the table.'] if table.reference else []
     for one in needed:
         bounds = f'{one.words(one.ratio.low)} to {one.words(one.ratio.high)}'
         bounds = one.words(one.ratio.low) if one.ratio.low == one.ratio.high else bounds
