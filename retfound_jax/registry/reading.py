@@ -50,7 +50,7 @@ class Reading:
             lines.append(f'{len(self.missing)} images that the labels name are not there, the first {self.missing[0]}')
         if self.unlabelled:
             lines.append(f'{len(self.unlabelled)} pictures have no label and are passed over, the first {self.unlabelled[0]}')
-        without = sum(not any(example.labels.values()) for example in self.examples)
+        without = sum(not any(example.labels.values()) for example in self.examples) if self.dataset.labels else 0
         if without:
             lines.append(f'{without} images are in the table and have an empty label')
         if not any(example.patient for example in self.examples):
