@@ -77,7 +77,7 @@ SETS: tuple[Dataset, ...] = (
                      'eyepacs/retinopathy_solution.csv lie there. The training part alone (35,126 images) is read, too.',
         files=tuple(File(name=name) for name in (*_TRAIN, *_TEST)), labels=(DR_GRADE,),
         patient_key='the number in the name of the file: 10_left and 10_right are the eyes of one patient', demographics=(),
-        official_split='train 35,126; of the test part what is Public in the solution is val here (10,906), and Private is test (42,670)',
+        official_split='train 35,126; of the test part (53,576) what the solution calls Public is val here, Private is test',
         retfound_split=None,
         notes='The images, those of the test part among them, were in the pretraining of RETFound (CFP), UrFound and FLAIR. Grades are of '
               'one reader and noisy; some images are black or out of focus.',

@@ -29,15 +29,18 @@ _SEX = {'female': 'F', 'male': 'M', '': ''}
 _PLACEHOLDER = 1.0  # [years] written where the age is not known
 # Finding: the patient's flag, and what an eye's keyword holds.
 _FINDINGS = {
-    'normal': ('N', r'^normal fundus$'), 'diabetes': ('D', 'proliferative|diabetic retinopathy'), 'glaucoma': ('G', 'glaucoma'),
-    'cataract': ('C', 'cataract'), 'amd': ('A', 'age-related macular degeneration'), 'hypertension': ('H', 'hypertensive'),
-    'myopia': ('M', 'myopi'), 'other': ('O', ''),
+    'normal': ('N', r'^normal fundus$'), 'diabetic_retinopathy': ('D', 'proliferative|diabetic retinopathy'), 'glaucoma': ('G', 'glaucoma'),
+    'cataract': ('C', 'cataract'), 'amd': ('A', 'age-related macular degeneration'),
+    'hypertensive_retinopathy': ('H', 'hypertensive'), 'myopia': ('M', 'myopi'), 'other': ('O', ''),
 }
 _MEANINGS = {
-    'normal': 'nothing was found', 'diabetes': 'diabetic retinopathy', 'glaucoma': 'glaucoma, or suspected', 'cataract': 'cataract',
-    'amd': 'age-related macular degeneration', 'hypertension': 'hypertensive retinopathy', 'myopia': 'pathological myopia',
-    'other': 'another finding',
+    'normal': 'nothing was found', 'diabetic_retinopathy': 'diabetic retinopathy, or suspected', 'glaucoma': 'glaucoma, or suspected',
+    'cataract': 'cataract', 'amd': 'age-related macular degeneration', 'hypertensive_retinopathy': 'hypertensive retinopathy',
+    'myopia': 'pathological myopia', 'other': 'another finding',
 }
+# The patient's flag of each finding. What the challenge calls diabetes and hypertension is seen in the photographs, in either eye.
+_FLAGS = {name: f'patient_{name}' for name in _FINDINGS} | {
+    'diabetic_retinopathy': 'patient_diabetes', 'hypertensive_retinopathy': 'patient_hypertension'}
 # Keywords of the image and not of the eye.
 _OF_THE_IMAGE = frozenset({'lens dust', 'low image quality', 'optic disk photographically invisible', 'image offset',
                            'anterior segment image', 'no fundus image'})
@@ -117,7 +120,7 @@ def _eyes(root: Path, images: Path, row: dict[str, str], *, split: str, on_disk:
     where, sex = row['where'], row['Patient Sex'].lower()
     if sex not in _SEX or not row['ID']:
         raise UserError(f'{where} must name a patient\'s ID, and Female or Male, and has "{row["ID"]}" and "{row["Patient Sex"]}"')
-    flags = {f'patient_{name}': flag(row[letter], where=where, column=letter) for name, (letter, _) in _FINDINGS.items()}
+    flags = {_FLAGS[name]: flag(row[letter], where=where, column=letter) for name, (letter, _) in _FINDINGS.items()}
     eyes = [eye for eye in _EYES if row.get('filename', row[f'{eye}-Fundus']) == row[f'{eye}-Fundus']]
     if not eyes:
         raise UserError(f'{where} has the filename "{row["filename"]}", which is neither of its eyes; download the table again')
@@ -186,7 +189,7 @@ SETS: tuple[Dataset, ...] = (
         files=(File(name=_IMAGES), File(name=_FULL_TABLE)),
         labels=(
             *(finding(name, f'of this eye, by its keywords: {meaning}') for name, meaning in _MEANINGS.items()),
-            DR_GRADE, *(finding(f'patient_{name}', f'of the PATIENT, either eye: {meaning}') for name, meaning in _MEANINGS.items()),
+            DR_GRADE, *(finding(_FLAGS[name], f'of the PATIENT, either eye: {meaning}') for name, meaning in _MEANINGS.items()),
         ),
         patient_key='column ID', demographics=('age', 'sex', 'country'), official_split='', retfound_split=None,
         notes='The flags N to O are the patient\'s and not the eye\'s: train on an eye\'s own labels. The age 1 is a placeholder and '

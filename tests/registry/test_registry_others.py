@@ -25,7 +25,8 @@ from retfound_jax.registry.xlsx import read_xlsx, write_xlsx
 Drawn = Callable[[str], Path]
 NINE = {'eyepacs', 'odir5k', 'brset', 'retinamnist', 'octmnist', 'kermany_oct2017', 'drive', 'chase_db1', 'hei_med'}
 TABLE = 'ODIR-5K_Training_Annotations(Updated)_V2.xlsx'
-FINDINGS = {'N': 'normal', 'D': 'diabetes', 'G': 'glaucoma', 'C': 'cataract', 'A': 'amd', 'H': 'hypertension', 'M': 'myopia', 'O': 'other'}
+FINDINGS = {'N': 'normal', 'D': 'diabetic_retinopathy', 'G': 'glaucoma', 'C': 'cataract', 'A': 'amd', 'H': 'hypertensive_retinopathy',
+            'M': 'myopia', 'O': 'other'}
 
 
 @pytest.fixture
@@ -52,8 +53,12 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_bytes(text.replace(old.encode(), new.encode(), 1))
 
 
-def present(example: Example, *, of: str = '') -> set[str]:
-    return {name for name in FINDINGS.values() if example.labels[of + name] == 'present'}
+def present(example: Example) -> set[str]:
+    return {name for name in FINDINGS.values() if example.labels[name] == 'present'}
+
+
+def flags_of(example: Example) -> set[str]:
+    return {name for name, word in example.labels.items() if name.startswith('patient_') and word == 'present'}
 
 
 def test_all_nine_are_declared_and_what_they_are_made_of() -> None:
@@ -106,13 +111,13 @@ def test_eyepacs_tables_that_cannot_be_meant(file: str, old: str, new: str, said
     ('normal fundus，lens dust', {'normal'}, 'no_dr'),
     ('lens dust', set(), ''),
     ('cataract', {'cataract'}, ''),
-    ('mild nonproliferative retinopathy', {'diabetes'}, 'mild'),
-    ('moderate non proliferative retinopathy, hypertensive retinopathy', {'diabetes', 'hypertension'}, 'moderate'),
-    ('severe nonproliferative retinopathy，mild nonproliferative retinopathy', {'diabetes'}, 'severe'),
-    ('severe proliferative diabetic retinopathy', {'diabetes'}, 'proliferative'),
-    ('proliferative diabetic retinopathy', {'diabetes'}, 'proliferative'),
-    ('diabetic retinopathy', {'diabetes'}, ''),
-    ('suspected moderate non proliferative retinopathy', {'diabetes'}, ''),
+    ('mild nonproliferative retinopathy', {'diabetic_retinopathy'}, 'mild'),
+    ('moderate non proliferative retinopathy, hypertensive retinopathy', {'diabetic_retinopathy', 'hypertensive_retinopathy'}, 'moderate'),
+    ('severe nonproliferative retinopathy，mild nonproliferative retinopathy', {'diabetic_retinopathy'}, 'severe'),
+    ('severe proliferative diabetic retinopathy', {'diabetic_retinopathy'}, 'proliferative'),
+    ('proliferative diabetic retinopathy', {'diabetic_retinopathy'}, 'proliferative'),
+    ('diabetic retinopathy', {'diabetic_retinopathy'}, ''),
+    ('suspected moderate non proliferative retinopathy', {'diabetic_retinopathy'}, ''),
     ('suspected glaucoma，myopic maculopathy', {'glaucoma', 'myopia'}, ''),
     ('wet age-related macular degeneration，drusen', {'amd', 'other'}, ''),
     ('Pathological Myopia', {'myopia'}, ''),
@@ -127,7 +132,8 @@ def test_the_flags_are_the_patients_and_the_normal_eye_is_not_ill(drawn: Drawn) 
     found = read('odir5k', drawn('odir5k'))
     ill, normal = found['1_left'], found['1_right']
     assert present(ill) == {'cataract'} and present(normal) == {'normal'}
-    assert present(ill, of='patient_') == present(normal, of='patient_') == {'cataract'}
+    assert flags_of(ill) == flags_of(normal) == {'patient_cataract'}
+    assert flags_of(found['3_left']) == {'patient_amd', 'patient_hypertension'} and flags_of(found['6_left']) == {'patient_diabetes'}
     assert (ill.laterality, ill.patient, ill.sex, ill.age) == ('L', '1', 'M', 51.0)
     assert math.isnan(found['3_left'].age)  # the placeholder 1
 
