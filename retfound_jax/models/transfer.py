@@ -19,7 +19,8 @@ from retfound_jax.models.layers import STACKS
 # What a target may keep of its own, and what of a source may go unused. A fixed table has no parameter, so learned
 # positions that a source lacks stay as they start, which is that table.
 MISSING = ('head.*', 'encoder.fc_norm.*', 'encoder.pos_embed')
-UNVISITED = ('head.*', 'encoder.norm.*', 'encoder.fc_norm.*', 'mask_token', 'decoder_*', 'teacher.*', 'projector.*')
+_HEADS = ('head.*', 'projector.*', 'predictor.*', 'prototypes', 'decoder_*', 'mask_token')
+UNVISITED = (*_HEADS, 'encoder.norm.*', 'encoder.fc_norm.*', 'teacher.*', 'momentum_*')
 
 
 def flat_names(params: Any) -> dict[str, Any]:

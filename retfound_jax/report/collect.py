@@ -58,7 +58,7 @@ class TrainingRun:
     @property
     def is_pretraining(self) -> bool:
         """Whether it learned from photographs without labels."""
-        return self.task_class in ('MAETask', 'TokenReconstructionTask')
+        return bool(self.task_class) and not self.config['task'].get('labels')
 
     @property
     def task_class(self) -> str:

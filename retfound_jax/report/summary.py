@@ -27,6 +27,9 @@ _NAMED = 5  # labels spelled out in a sentence
 _LEARNED = {  # without labels, by the class of the task
     'MAETask': 'It learned to redraw hidden parts of photographs, and',
     'TokenReconstructionTask': 'It learned to see a disturbed photograph as the model it started from sees the clean one, and',
+    'SimCLRTask': 'It learned to tell which two of many altered cuts are of one photograph, and',
+    'MoCoTask': 'It learned to tell which two of many altered cuts are of one photograph, and',
+    'SwAVTask': 'It learned to sort altered cuts of one photograph alike, and',
 }
 
 LIMITS = (
