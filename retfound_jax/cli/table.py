@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_enum('format', 'all', list(_FORMATS), 'which files to write', flag_values=values)
     flags.DEFINE_bool('run', False, 'make the runs that are missing first', flag_values=values)
     flags.DEFINE_string('data', '', 'with --run: data folder; each dataset lies in a folder of its name in it', flag_values=values)
+    flags.DEFINE_multi_string('weights', [], 'METHOD=run directory, file or hf:owner/name, as often as needed', flag_values=values)
     flags.DEFINE_integer('processes', 1, 'with --run: runs made at once', flag_values=values, lower_bound=1)
+    flags.DEFINE_multi_string('weights', [], 'method=RUN_OR_FILE: where a method of the study has its weights', flag_values=values)
     flags.DEFINE_multi_string('set', [], 'path=value of the study, as often as needed', flag_values=values)
 
 
@@ -36,10 +39,22 @@ def run(values: flags.FlagValues) -> None:
         return
     if not values.workdir:
         raise UsageError('--workdir is missing; name the study directory, where finished runs are kept')
-    study = _tables.load(values.name, values.set)
+    study = _with_weights(_tables.load(values.name, values.set), values.weights)
+    if values.weights:
+        study = _with_weights(study, values.weights)
     if values.run:
         _run(study, values)
     _table(study, values)
+
+
+def _with_weights(study: Any, given: list[str]) -> Any:
+    from retfound_jax.studies.grid import with_weights
+
+    pairs = [one.partition('=') for one in given]
+    for (name, _, address), word in zip(pairs, given, strict=True):
+        if not name or not address:
+            raise UsageError(f'--weights {word} is not of the form method=RUN_OR_FILE')
+    return with_weights(study, {name: address for name, _, address in pairs})
 
 
 def _listing(entries: dict[str, Any]) -> list[str]:
@@ -49,14 +64,29 @@ def _listing(entries: dict[str, Any]) -> list[str]:
     return [*(lines or ['no table is declared in experiments/tables']), '', how]
 
 
+def _with_weights(study: Any, given: Sequence[str]) -> Any:
+    from retfound_jax.studies.grid import with_weights
+
+    pairs = dict(one.partition('=')[::2] for one in given)
+    wrong = next((one for one in given if not all(one.partition('=')[::2])), '')
+    if wrong:
+        raise UsageError(f'--weights {wrong} is not of the form METHOD=ADDRESS, such as mae=runs/mae')
+    return with_weights(study, pairs)
+
+
 def _run(study: Any, values: flags.FlagValues) -> None:
-    if not values.data:
+    """Makes what is missing; a notice that this machine is wanted back ends it so that the same command goes on."""
+    if not values.data and not all(one.phantom for one in study.data):
         raise UsageError('--data is missing; name the folder in which each dataset lies under its name')
+    from retfound_jax.cli.train import read_weights
     from retfound_jax.core import compile_cache
+    from retfound_jax.core.notice import Notice
     from retfound_jax.studies import run
 
     compile_cache.enable()
-    run.run(study, workdir=Path(values.workdir), data=Path(values.data), processes=values.processes)
+    where = {'workdir': Path(values.workdir), 'data': Path(values.data)}
+    with Notice() as notice:
+        run.run(study, **where, processes=values.processes, read_weights=read_weights, notice=lambda: notice.given)
 
 
 def _table(study: Any, values: flags.FlagValues) -> None:
@@ -79,4 +109,5 @@ def _table(study: Any, values: flags.FlagValues) -> None:
 def _command(values: flags.FlagValues) -> str:
     """What makes the missing runs, as it would be typed."""
     words = ['retfound', 'table', values.name, '--workdir', values.workdir, '--data', values.data or 'ROOT', '--run']
-    return shlex.join([*words, *(word for one in values.set for word in ('--set', one))])
+    repeated = (('--set', values.set), ('--weights', values.weights))
+    return shlex.join([*words, *(word for flag, given in repeated for one in given for word in (flag, one))])

@@ -60,7 +60,7 @@ def _train(config: object, values: flags.FlagValues) -> None:
             resume=values.resume,
             overwrite=values.overwrite,
             validation=validation,
-            read_weights=functools.partial(_read_weights, resample=config.task.kind != 'mae'),
+            read_weights=functools.partial(read_weights, resample=config.task.kind != 'mae'),
             notice=host.notice,
             began=process_began() if sys.argv[1:2] == ['train'] else None,  # `quickstart` does other things before
         )
@@ -78,11 +78,11 @@ def _tell(done: Outcome, config: TrainConfig, workdir: str) -> None:
     print(f'run directory: {workdir}')
 
 
-def _read_weights(source: str, *, image_size: int, resample: bool = True) -> Mapping[str, np.ndarray]:
+def read_weights(source: str, *, image_size: int, resample: bool = True) -> Mapping[str, np.ndarray]:
     """Parameters of other people's weights, positions at `image_size`; a masked autoencoder makes its own for any size."""
-    from retfound_jax.interop.read import read_weights
+    from retfound_jax.interop import read
 
-    return read_weights(source, image_size=image_size if resample else None).params
+    return read.read_weights(source, image_size=image_size if resample else None).params
 
 
 def _dry_run(config: object) -> None:

@@ -70,7 +70,7 @@ def collect(run: TrainedModel, *, batches: Iterable[Mapping[str, np.ndarray]], s
         split=split,
         step=int(run.step),
         fingerprint=source.fingerprint,
-        columns=_columns(source.table, rows_N),
+        columns=columns_of(source.table, rows_N),
         label_NY=align_labels(run.task, label_NY=np.concatenate(label), label_classes=source.label_classes),
         score_NS=np.concatenate(score),
     )
@@ -107,7 +107,7 @@ def _yes_no(found: Sequence[str], *, name: str) -> list[int]:
     raise UserError(f"label '{name}' should be yes or no and has the values {', '.join(found)}: give it two values, such as 0 and 1")
 
 
-def _columns(table: Mapping[str, np.ndarray], rows_N: np.ndarray) -> dict[str, np.ndarray]:
+def columns_of(table: Mapping[str, np.ndarray], rows_N: np.ndarray) -> dict[str, np.ndarray]:
     """Key, patient and demographics; what the source does not know is missing in every row."""
     columns = {name: np.asarray(table[name], str)[rows_N] for name in ('key', 'patient')}
     for name in TEXT_COLUMNS:

@@ -31,6 +31,7 @@ __all__ = (
 )  # fmt: skip
 
 Tree = Any
+ReadWeights = Callable[..., Mapping[str, Any]]  # (source, *, image_size) -> parameters by dotted name
 Which = Literal['best', 'latest']
 Measure = Callable[[str, np.ndarray, np.ndarray], Mapping[str, float]]
 
@@ -100,6 +101,21 @@ def load_run(workdir: Path | str, *, which: Which = 'best', mesh: MeshConfig | N
             raise UserError(f'checkpoint {step} of {workdir} went away while it was read: its training goes on; run again') from error
         raise
     return Run(workdir=workdir, config=config, step=step, params=params, spec=spec, mesh=made)
+
+
+def load_start(address: str, *, read: ReadWeights | None, image_size: int, mesh: MeshConfig | None = None) -> Tree | Mapping[str, Any]:
+    """Parameters to start from: those of the latest checkpoint of a run of ours, or of somebody else's weights as `read` gives them.
+
+    Args:
+      read: (address, image_size=...) -> parameters by dotted name; None: only runs of ours are known.
+      image_size: of the input [px].
+
+    Raises:
+      UserError: there are none, or they cannot be read.
+    """
+    if read is None or is_run(address):
+        return load_run(address, which='latest', mesh=mesh).params
+    return read(address, image_size=image_size)
 
 
 def _choose(workdir: Path, *, which: Which) -> int:

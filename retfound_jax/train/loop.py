@@ -21,7 +21,7 @@ from retfound_jax.data.loader import Loader
 from retfound_jax.data.sources import Source, open_source
 from retfound_jax.optim import learning_rate
 from retfound_jax.train.bad_numbers import Rewinds, judge, read_rewinds
-from retfound_jax.train.checkpoint import Better, Checkpoints, Validation, is_run, load_run, prepare_workdir
+from retfound_jax.train.checkpoint import Better, Checkpoints, ReadWeights, Validation, load_start, prepare_workdir
 from retfound_jax.train.config import TrainConfig, align, resolve
 from retfound_jax.train.integrity import Integrity
 from retfound_jax.train.journal import BAD_RECORDS, Journal, ready
@@ -31,7 +31,6 @@ from retfound_jax.train.validate import Validator, finite
 from retfound_jax.train.workdir import Origin, as_one, check_shared
 
 Tree = Any
-ReadWeights = Callable[..., Mapping[str, Any]]  # (source, *, image_size) -> parameters by dotted name
 _PATIENCE = 600.0  # [s] that processes wait for the first one where the watchdog is off
 # What processes tell each other with every step; the largest wins.
 _GO, _LEAVE, _TOO_MANY = 0, 1, 2
@@ -197,10 +196,7 @@ class _Trainer:
     def _pretrain(self, read_weights: ReadWeights | None) -> Callable[[Tree], Tree]:
         """What puts the parameters to start from in: those of a run of ours, or of somebody else's weights at the size of the input."""
         config = self._config
-        if read_weights is None or is_run(config.init_from):
-            found = load_run(config.init_from, which='latest', mesh=config.mesh).params
-        else:
-            found = read_weights(config.init_from, image_size=config.task.image_size)
+        found = load_start(config.init_from, read=read_weights, image_size=config.task.image_size, mesh=config.mesh)
         return lambda params: config.task.load_pretrained(params, found)
 
     def run(self, state: TrainState) -> Outcome:

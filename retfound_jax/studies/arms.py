@@ -1,0 +1,275 @@
+"""What is done in a cell: an encoder is adapted, tested on every dataset of the cell, and on its own training images.
+
+Letters: N images, S scores of the model, D encoder width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retfound_jax.core.errors import UserError
+from retfound_jax.core.files import atomic_write
+from retfound_jax.data.config import DataConfig
+from retfound_jax.data.loader import eval_batches
+from retfound_jax.data.sources import Source, open_source
+from retfound_jax.evals.features import extract
+from retfound_jax.evals.green_probe import green_scores
+from retfound_jax.evals.predict import align_labels, columns_of
+from retfound_jax.evals.predictions import Predictions, write_predictions
+from retfound_jax.evals.probe import Part, knn, linear_probe
+from retfound_jax.evals.validation import validation_for, validation_metrics
+from retfound_jax.studies import labels as labels_lib
+from retfound_jax.studies.cells import Place, weights_fingerprint, write_result
+from retfound_jax.studies.grid import CellSpec, Study, StudyData
+from retfound_jax.tasks.classify import ClassifyTask
+from retfound_jax.train.checkpoint import ReadWeights, load_run, load_start
+from retfound_jax.train.config import TrainConfig, align
+from retfound_jax.train.loop import train
+
+TRAIN = 'train'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What the cells of a study stand on: its datasets as they lie here, and what reads weights of other origin."""
+
+    study: Study
+    root: Path  # of the study
+    paths: Mapping[str, str]  # dataset to its directory; '' drawn
+    fingerprints: Mapping[str, str]
+    read_weights: ReadWeights | None = None
+    notice: Callable[[], str] = str  # as `train` asks it
+
+    def data(self, name: str, like: DataConfig) -> DataConfig:
+        """A dataset of the study with the image form of `like`, all patients."""
+        one = self.study.dataset(name)
+        place = {'path': '' if one.phantom else self.paths[name], 'tfds_name': '', 'phantom': one.phantom}
+        return dataclasses.replace(like, **place, labels=one.labels, fraction=1.0, stratify='', draw=0, views=None)
+
+    def config(self, spec: CellSpec) -> TrainConfig:
+        """The whole configuration of a cell's fine-tuning; a probe takes its encoder, its data and its seed."""
+        study, one = self.study, self.study.dataset(spec.train_on)
+        recipe, method = study.recipe, study.method(spec.method)
+        data = self.data(spec.train_on, recipe.data)
+        if spec.fraction < 1:
+            data = dataclasses.replace(data, fraction=spec.fraction, stratify=one.stratify or one.labels[0], draw=spec.seed)
+        task = dataclasses.replace(recipe.task, labels=one.labels)
+        if isinstance(task, ClassifyTask):
+            task = dataclasses.replace(task, mode=one.kind, classes=())
+        return align(
+            dataclasses.replace(recipe, name=study.name, data=data, task=task, seed=spec.seed, init_from=method.weights)
+        )
+
+
+def make(ground: Ground, spec: CellSpec, where: Place) -> None:
+    """Makes a cell and writes its result last; begun before, it goes on."""
+    begun = time.monotonic()
+    found = _fine_tuned(ground, spec, where) if spec.adaptation == 'finetune' else _probed(ground, spec)
+    metrics = {}
+    for name, predictions in found.tested.items():
+        write_predictions(predictions, path=where.folder / 'predictions' / f'{name}.parquet')
+        metrics[name] = _metrics(predictions)
+    metrics[TRAIN] = _metrics(found.trained)
+    method = ground.study.method(spec.method)
+    write_result(where, {
+        'cell': dataclasses.asdict(spec),
+        'fingerprint': where.fingerprint,
+        'datasets': {name: _about(ground, name) for name in dict.fromkeys((spec.train_on, *spec.test_on))},
+        'weights': {
+            'name': method.checkpoint or (method.name if method.weights else ''),
+            'pretrained_on': list(method.pretrained_on),
+            'fingerprint': weights_fingerprint(method.weights),
+        },
+        'model': _model(ground.study.recipe),
+        'metrics': metrics,
+        'seconds': round(time.monotonic() - begun, 1),
+    })
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Found:
+    tested: dict[str, Predictions]
+    trained: Predictions
+
+
+def _fine_tuned(ground: Ground, spec: CellSpec, where: Place) -> _Found:
+    config, workdir = ground.config(spec), where.folder / 'run'
+    validation = validation_for(config.task.kind, best_by=config.best_by)
+    train(config, workdir=workdir, resume=True, validation=validation, read_weights=ground.read_weights, notice=ground.notice)
+    run = load_run(workdir, which=ground.study.which)
+
+    def scores(data: DataConfig, source: Source) -> np.ndarray:
+        rows = []
+        for batch in eval_batches(data, source):
+            # The labels of another dataset may be numbered otherwise; the score does not ask for them.
+            unknown = np.full((len(batch['mask']), len(run.task.labels)), np.nan, np.float32)
+            found = run.predict({'image': batch['image'], 'mask': batch['mask'], 'labels': unknown})['score']
+            rows.append(np.asarray(found, np.float64)[batch['mask']])
+        return np.concatenate(rows)
+
+    def said(name: str, split: str, data: DataConfig | None = None) -> Predictions:
+        data = dataclasses.replace(data or ground.data(name, config.data), split=split)
+        source = _labelled(data, name, split)
+        return _judged(ground, spec, name, split, source, scores(data, source), classes=tuple(run.task.class_names), step=run.step)
+
+    own = dataclasses.replace(run.config.data, split='train')
+    return _Found(tested={name: said(name, 'test') for name in spec.test_on}, trained=said(spec.train_on, 'train', own))
+
+
+def _probed(ground: Ground, spec: CellSpec) -> _Found:
+    config = ground.config(spec)
+    own = ground.data(spec.train_on, config.data)
+    source, parts = {}, {}
+    for split in ('train', 'val'):
+        parts[split], source[split] = _part(ground, spec, spec.train_on, split, own)
+    chosen = _labelled(dataclasses.replace(config.data, split='train'), spec.train_on, 'train')
+    rows = np.flatnonzero(np.isin(source['train'].table['key'], chosen.table['key']))
+    learned = Part(**{name: getattr(parts['train'], name)[rows] for name in ('features', 'label', 'patient')})
+    classes = () if config.task.kind == 'multi' else tuple(source['train'].label_classes[config.task.labels[0]] or ())
+    tested = {}
+    tests = {**{name: (name, 'test') for name in spec.test_on}, TRAIN: (spec.train_on, 'train')}
+    for key, (name, split) in tests.items():
+        test, of = (learned, chosen) if key == TRAIN else _part(ground, spec, name, split, ground.data(name, config.data))
+        score_NS = _scores(spec, learned, parts['val'], test, kind=config.task.kind, classes=max(2, len(classes)))
+        tested[key] = _judged(ground, spec, name, split, of, score_NS, classes=classes, step=0)
+    return _Found(trained=tested.pop(TRAIN), tested=tested)
+
+
+def _scores(spec: CellSpec, train: Part, val: Part, test: Part, *, kind: str, classes: int) -> np.ndarray:
+    # A test set of another dataset has patients and labels of its own; the probe only scores its features.
+    blank = np.full((len(test.features), *np.shape(train.label)[1:]), np.nan)
+    scored = Part(features=test.features, label=blank, patient=np.full(len(test.features), ''))
+    if spec.adaptation == 'green_probe':
+        return _green(train, scored, kind=kind, classes=classes)
+    fit = linear_probe if spec.adaptation == 'probe' else knn
+    return fit(train, validation=val, test=scored, kind=kind, classes=classes).score_test
+
+
+def _green(train: Part, test: Part, *, kind: str, classes: int) -> np.ndarray:
+    if kind != 'multi':
+        seen = np.unique(train.labelled().label).astype(np.int64)
+        out_NS = np.zeros((len(test.features), classes))
+        out_NS[:, seen] = green_scores(train, test=test)
+        return out_NS
+    columns = [dataclasses.replace(train, label=train.label[:, y]) for y in range(train.label.shape[1])]
+    return np.stack([green_scores(column, test=test)[:, 1] for column in columns], axis=1)
+
+
+def _part(ground: Ground, spec: CellSpec, name: str, split: str, data: DataConfig) -> tuple[Part, Source]:
+    """Features of a split, made once for each encoder and kept; all its patients."""
+    source = _labelled(dataclasses.replace(data, split=split), name, split)
+    file = _kept(ground, spec, source, data)
+    if file.is_file():
+        features = np.load(file, allow_pickle=False)
+    else:
+        features, _ = extract(*_encoder(ground, spec), data=data, split=split)
+        atomic_write(file, _npy(features))
+    label = source.labels.astype(np.float64)
+    label = label if ground.study.dataset(name).kind == 'multi' else label[:, 0]
+    return Part(features=features, label=label, patient=source.table['patient']), source
+
+
+def _kept(ground: Ground, spec: CellSpec, source: Source, data: DataConfig) -> Path:
+    method = ground.study.method(spec.method)
+    seed = '' if method.weights else spec.seed  # random weights are those of the seed
+    form = (data.image_size, data.central_share, data.mean, data.std)
+    told = repr((weights_fingerprint(method.weights), seed, source.fingerprint, form, ground.study.recipe.task.model))
+    return ground.root / 'features' / f'{hashlib.sha256(told.encode()).hexdigest()[:24]}.npy'
+
+
+def _encoder(ground: Ground, spec: CellSpec) -> tuple[Any, Any]:
+    """The model and its parameters, from random weights of the seed or from those of the method."""
+    from retfound_jax.core.mesh import make_mesh
+    from retfound_jax.train.state import init_params, model_spec, param_shardings
+
+    config = ground.config(spec)
+    task = _with_a_head(config.task)
+    made = model_spec(task)
+    params = init_params(task, seed=config.seed, shardings=param_shardings(made, mesh=make_mesh(config.mesh), rules=config.rules))
+    if config.init_from:
+        params = task.load_pretrained(params, load_start(config.init_from, read=ground.read_weights, image_size=task.image_size))
+    return made, params
+
+
+def _with_a_head(task: Any) -> Any:
+    """The task with a head of a width that does not depend on the data, for those who want the encoder alone."""
+    return dataclasses.replace(task, mode='multi') if isinstance(task, ClassifyTask) else task
+
+
+def _npy(array: np.ndarray) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _labelled(data: DataConfig, name: str, split: str) -> Source:
+    source = open_source(data)
+    if not len(source):
+        raise UserError(f'the {split} split of {name} has no image with the label {", ".join(data.labels)}; build it with another split')
+    return source
+
+
+def _judged(
+    ground: Ground, spec: CellSpec, name: str, split: str, source: Source, score_NS: np.ndarray, *, classes: tuple[str, ...], step: int
+) -> Predictions:
+    """Labels and scores in the classes that are judged: the dataset's own, or the common ones."""
+    one, trained = ground.study.dataset(name), ground.study.dataset(spec.train_on)
+    labels, label_NY = one.labels, source.labels.astype(np.float64)
+    if trained.kind == 'multi':
+        pass
+    elif one.common is None:
+        as_trained = ClassifyTask(model=ground.study.recipe.task.model, labels=one.labels, classes=classes)
+        label_NY = align_labels(as_trained, label_NY=label_NY, label_classes=source.label_classes)
+    else:
+        labels, own = (one.common.label,), source.label_classes[one.labels[0]] or ()
+        label_NY = labels_lib.to_common(one.common, label_NY[:, 0], classes=own, dataset=name)[:, None]
+        score_NS = labels_lib.scores_in_common(trained.common, score_NS, classes=classes, dataset=spec.train_on)
+        classes = one.common.classes
+    return Predictions(
+        kind=trained.kind,
+        labels=labels,
+        classes=classes,
+        split=split,
+        step=step,
+        fingerprint=source.fingerprint,
+        columns=columns_of(source.table, np.arange(len(source))),
+        label_NY=label_NY,
+        score_NS=score_NS,
+    )
+
+
+def _metrics(predictions: Predictions) -> dict[str, float | None]:
+    label = predictions.label_NY if predictions.kind == 'multi' else predictions.label_NY[:, 0]
+    found = validation_metrics(predictions.kind, label=label, score=predictions.score_NS)
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+def _about(ground: Ground, name: str) -> dict[str, Any]:
+    one: StudyData = ground.study.dataset(name)
+    images, patients = {}, {}
+    for split in ('train', 'val', 'test'):
+        table = open_source(dataclasses.replace(ground.data(name, ground.study.recipe.data), split=split)).table
+        images[split], patients[split] = len(table['key']), len(set(table['patient'].tolist()))
+    about = {'fingerprint': ground.fingerprints[name], 'images': images, 'patients': patients}
+    return about | ({'drawn': True} if one.phantom else {})
+
+
+def _model(recipe: TrainConfig) -> dict[str, int]:
+    import jax
+
+    from retfound_jax.train.state import abstract_params, model_spec
+
+    model = recipe.task.model
+    encoder = abstract_params(model_spec(_with_a_head(recipe.task)))['encoder']
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(encoder))
+    shape = {'width': model.width, 'depth': model.depth, 'patch': model.patch_size, 'image_size': model.image_size}
+    return {**shape, 'parameters': parameters}

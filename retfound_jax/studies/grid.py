@@ -1,0 +1,140 @@
+"""A study: a grid of cells, each a unit of work that is done once.
+
+A study is data: which datasets, from which weights, adapted how, with how many labels, which seeds. An experiment is a function that
+returns one (`experiments/tables/`); `studies.run` makes its cells, and `studies.making` its table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Literal
+
+from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.data.phantom.config import PhantomConfig
+from retfound_jax.studies.labels import LabelMap
+from retfound_jax.studies.rows import Judged
+from retfound_jax.train.config import TrainConfig
+
+Adaptation = Literal['finetune', 'probe', 'knn', 'green_probe']
+ADAPTATIONS = ('finetune', 'probe', 'knn', 'green_probe')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyData:
+    """A dataset as a study uses it."""
+
+    name: str  # of the registry, or the study's own; its folder below the data folder
+    labels: tuple[str, ...]  # what is learned: one label, or for `multi` several
+    kind: Literal['single', 'multi'] = 'single'
+    common: LabelMap | None = None  # to the classes that all datasets of an external evaluation share; None: the dataset's own
+    stratify: str = ''  # label by which shares of the labels are drawn; '' the first of `labels`
+    min_age: float = 0.0  # [years] below it an age is a placeholder
+    phantom: PhantomConfig | None = None  # drawn instead of read
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """Where an encoder starts."""
+
+    name: str  # in tables
+    weights: str = ''  # run directory, file, or hf:owner/name; '' random; '?' must be given by whoever runs the study
+    checkpoint: str = ''  # what the registry calls these weights; '' they are our own, or random
+    pretrained_on: tuple[str, ...] = ()  # of our own: datasets, or NAME:train where the test images were left out
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellSpec:
+    """One cell: what is trained once, on what, and where it is tested."""
+
+    study: str
+    train_on: str
+    test_on: tuple[str, ...]
+    method: str
+    adaptation: Adaptation
+    fraction: float
+    seed: int
+
+    @property
+    def slug(self) -> str:
+        """For people who look into the folder."""
+        where = self.train_on if self.test_on == (self.train_on,) else f'{self.train_on}-external'
+        return f'{where}-{self.method}-{self.adaptation}-{100 * self.fraction:g}-seed{self.seed}'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """A grid: every dataset trained on x method x adaptation x share of the labels x seed."""
+
+    name: str
+    title: str
+    paper: str = ''  # which tables of which paper it is held to, in words
+    data: tuple[StudyData, ...]
+    train_on: tuple[str, ...] = ()  # names of `data`; () all
+    external: bool = False  # each cell is tested on all of `data`, else on the dataset it was trained on
+    methods: tuple[Method, ...]
+    adaptations: tuple[Adaptation, ...] = ('finetune',)
+    fractions: tuple[float, ...] = (1.0,)  # of the patients with a label
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    recipe: TrainConfig  # of fine-tuning; its encoder and its image size are those of every adaptation
+    which: Literal['best', 'latest'] = 'latest'  # checkpoint that is tested; best: by validation
+    judged: Judged = Judged()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where the grid names what it has not."""
+        names = [one.name for one in self.data]
+        for name in self.train_on:
+            if name not in names:
+                raise UsageError(f'the study {self.name} trains on "{name}" and has no such dataset{nearest(name, names)}')
+        for what, values in (('data', names), ('methods', [one.name for one in self.methods]), ('seeds', self.seeds)):
+            if not values or len(set(values)) != len(values):
+                raise UsageError(f'{what} of the study {self.name} must be at least one, each once')
+        if not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise UsageError(f'fractions of the study {self.name} are shares, above 0 and up to 1')
+
+    def cells(self) -> tuple[CellSpec, ...]:
+        """Every cell, in the order in which they are made: seed by seed, so that a study that is stopped has whole rows of few seeds."""
+        return tuple(self._cells())
+
+    def _cells(self) -> Iterator[CellSpec]:
+        every = tuple(one.name for one in self.data)
+        grid = (self.seeds, self.train_on or every, self.adaptations, self.fractions, self.methods)
+        for seed, train_on, adaptation, fraction, method in itertools.product(*grid):
+            if seed != self.seeds[0] and not self._drawn_anew(adaptation, fraction, method):
+                continue
+            yield CellSpec(
+                study=self.name,
+                train_on=train_on,
+                test_on=every if self.external else (train_on,),
+                method=method.name,
+                adaptation=adaptation,
+                fraction=fraction,
+                seed=seed,
+            )
+
+    def _drawn_anew(self, adaptation: Adaptation, fraction: float, method: Method) -> bool:
+        """Whether another seed gives another result: frozen features of given weights with all labels have no randomness."""
+        return adaptation == 'finetune' or fraction < 1 or not method.weights
+
+    def dataset(self, name: str) -> StudyData:
+        """The dataset of a name."""
+        return next(one for one in self.data if one.name == name)
+
+    def method(self, name: str) -> Method:
+        """The method of a name."""
+        return next(one for one in self.methods if one.name == name)
+
+
+def with_weights(study: Study, given: dict[str, str]) -> Study:
+    """The study with the addresses of weights that its user has: method -> run directory, file, or hf:owner/name.
+
+    Raises:
+      UsageError: the study has no such method.
+    """
+    names = [one.name for one in study.methods]
+    for name in given:
+        if name not in names:
+            raise UsageError(f'the study {study.name} has no method "{name}"{nearest(name, names) or "; it has " + ", ".join(names)}')
+    methods = [dataclasses.replace(one, weights=given.get(one.name, one.weights)) for one in study.methods]
+    return dataclasses.replace(study, methods=tuple(methods))
