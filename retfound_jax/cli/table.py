@@ -26,7 +26,6 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string('data', '', 'with --run: data folder; each dataset lies in a folder of its name in it', flag_values=values)
     flags.DEFINE_multi_string('weights', [], 'METHOD=run directory, file or hf:owner/name, as often as needed', flag_values=values)
     flags.DEFINE_integer('processes', 1, 'with --run: runs made at once', flag_values=values, lower_bound=1)
-    flags.DEFINE_multi_string('weights', [], 'method=RUN_OR_FILE: where a method of the study has its weights', flag_values=values)
     flags.DEFINE_multi_string('set', [], 'path=value of the study, as often as needed', flag_values=values)
 
 
@@ -39,22 +38,12 @@ def run(values: flags.FlagValues) -> None:
         return
     if not values.workdir:
         raise UsageError('--workdir is missing; name the study directory, where finished runs are kept')
-    study = _with_weights(_tables.load(values.name, values.set), values.weights)
+    study = _tables.load(values.name, values.set)
     if values.weights:
         study = _with_weights(study, values.weights)
     if values.run:
         _run(study, values)
     _table(study, values)
-
-
-def _with_weights(study: Any, given: list[str]) -> Any:
-    from retfound_jax.studies.grid import with_weights
-
-    pairs = [one.partition('=') for one in given]
-    for (name, _, address), word in zip(pairs, given, strict=True):
-        if not name or not address:
-            raise UsageError(f'--weights {word} is not of the form method=RUN_OR_FILE')
-    return with_weights(study, {name: address for name, _, address in pairs})
 
 
 def _listing(entries: dict[str, Any]) -> list[str]:
