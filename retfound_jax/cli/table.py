@@ -83,7 +83,7 @@ def _table(study: Any, values: flags.FlagValues) -> None:
     from retfound_jax.report.study import read_table
     from retfound_jax.studies import making, render, tables
 
-    command = _command(values)
+    command = _command(study, values)
     table = making.make(study, folder=Path(values.workdir), command=command)
     out = Path(values.out or values.workdir)
     formats = render.FORMATS if values.format == 'all' else (values.format,)
@@ -95,8 +95,9 @@ def _table(study: Any, values: flags.FlagValues) -> None:
         print(f'{table.missing} of {table.missing + table.cells} runs are missing; `{command}` makes them')
 
 
-def _command(values: flags.FlagValues) -> str:
+def _command(study: Any, values: flags.FlagValues) -> str:
     """What makes the missing runs, as it would be typed."""
     words = ['retfound', 'table', values.name, '--workdir', values.workdir, '--data', values.data or 'ROOT', '--run']
-    repeated = (('--set', values.set), ('--weights', values.weights))
+    wanted = [f'{method.name}=RUN_OR_FILE' for method in study.methods if method.weights == '?']
+    repeated = (('--set', values.set), ('--weights', [*values.weights, *wanted]))
     return shlex.join([*words, *(word for flag, given in repeated for one in given for word in (flag, one))])

@@ -69,6 +69,7 @@ class Line:
     n_seeds: int
     n_images: int
     n_patients: int
+    drawn: bool  # the images are no photographs
     verdict: str
     why: tuple[str, ...]
     contamination: str
@@ -180,6 +181,7 @@ def _line(line: Mapping[str, Any]) -> Line:
         seeds=Number(value=mean, low=_number(row['se_low']), high=_number(row['se_high'])),
         patients=Number(value=mean, low=_number(row['boot_low']), high=_number(row['boot_high'])),
         **{name: int(row[name]) for name in ('n_seeds', 'n_images', 'n_patients')},
+        drawn=bool(row['origin']['drawn']),
         verdict=str(verdict['kind']),
         why=_texts(verdict['why']),
         contamination=str(verdict['contamination']),

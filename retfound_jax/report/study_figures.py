@@ -111,7 +111,7 @@ def _label_curve(table: StudyTable, curves: list[tuple[str, list[Line]]], first:
             name=slug(table.name, 'labels', first.train_on, first.test_on, first.target, first.adaptation, first.metric),
             alt=f'{metric_name(first.metric)} over the share of labels, {line_place(first)}: with all labels '
             + joined(f'{method} {number(line.seeds.value, metric=line.metric)}' for method, line in ends.items()),
-            caption=_curve_words(first, needed, table),
+            caption=_curve_words(first, curves, needed, table),
         )
 
 
@@ -130,8 +130,11 @@ def _reached(axes: matplotlib.axes.Axes, needed: Sequence[Needed], colours: dict
             axes.plot([one.ratio.value], [one.level_reached], zorder=4, **tick)
 
 
-def _curve_words(first: Line, needed: Sequence[Needed], table: StudyTable) -> str:
-    words = [f'Band: 95\u202f% interval over {_unit(first)}. Points: mean over {first.n_seeds} seeds.']
+def _curve_words(first: Line, curves: list[tuple[str, list[Line]]], needed: Sequence[Needed], table: StudyTable) -> str:
+    """The caption."""
+    seeds = sorted({line.n_seeds for _, points in curves for line in points})
+    shown = f'{seeds[0]}' if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'
+    words = [f'Band: 95\u202f% interval over {_unit(first)}. Points: mean over {shown} seed{"" if seeds[-1] == 1 else "s"}.']
     words += ['Bands may overlap where the difference, drawn in pairs, is clear: see the table.'] if table.reference else []
     for one in needed:
         bounds = f'{one.words(one.ratio.low)} to {one.words(one.ratio.high)}'

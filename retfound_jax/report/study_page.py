@@ -116,8 +116,7 @@ def _saved(one: Needed) -> str:
 def _cautions(table: StudyTable) -> Iterable[str]:
     if table.missing:
         yield f'Unfinished: {table.missing} of {plural(table.missing + table.cells, "run")} are not made yet.'
-    fixtures = [line for line in table.lines if any(why.startswith('a fixture') for why in line.why)]
-    if fixtures:
+    if any(line.drawn for line in table.lines):
         yield 'Some of these images are drawn by a program and are no photographs: their numbers say that the code runs, nothing more.'
     seen = sorted({nice(line.test_on) for line in table.lines if line.mark == '†'})
     if seen:

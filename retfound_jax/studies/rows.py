@@ -98,6 +98,11 @@ class Row:
     seeds: tuple[int, ...] = ()
     origin: Origin = Origin()
 
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Of the datasets of this row, those that the phantom drew."""
+        return tuple(name for name in dict.fromkeys((self.train_on, self.test_on)) if name in self.origin.drawn)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:

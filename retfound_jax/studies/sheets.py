@@ -97,6 +97,9 @@ def _lead(table: Table) -> Iterable[str]:
             f'Against {judged.reference}: difference [95 % interval over patients, drawn in pairs], p of the two-sided paired t test'
             f'{welch} over seeds, corrected after Holm for the {len(compared)} comparisons of this table.'
         )
+    drawn = dict.fromkeys(name for line in table.lines for name in line.row.drawn)
+    if drawn:
+        yield f'{", ".join(drawn)}: drawn by the phantom, no photographs; these numbers say that the code runs, nothing more.'
     if table.missing:
         yield f'Unfinished: {table.missing} of {table.missing + table.cells} cells are not made yet.'
 

@@ -193,7 +193,7 @@ def to_json(table: Table) -> dict[str, Any]:
     value = dataclasses.asdict(table)
     for line, made in zip(value['lines'], table.lines, strict=True):
         line['verdict'] |= {'contamination': made.verdict.contamination_text, 'mark': made.verdict.mark}
-        line['row']['origin'] = {'weights': made.row.origin.weights}
+        line['row']['origin'] = {'weights': made.row.origin.weights, 'drawn': list(made.row.drawn)}
         if made.comparison is not None:
             line['comparison']['p'] = made.comparison.p
     return _plain({'format': FORMAT, **value})

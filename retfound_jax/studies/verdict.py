@@ -139,9 +139,8 @@ def _place(row: Row, published: Published) -> str:
 
 def _differences(row: Row, published: Published, *, contamination: Touch | None, touched: Touched) -> Iterable[str]:
     """Every reason not to compare, the plainest first."""
-    drawn = [name for name in dict.fromkeys((row.train_on, row.test_on)) if name in row.origin.drawn]
-    if drawn:
-        yield f'a fixture: {" and ".join(drawn)} drawn by the phantom, no photographs'
+    if row.drawn:
+        yield f'a fixture: {" and ".join(row.drawn)} drawn by the phantom, no photographs'
     yield from _model(row, published)
     yield from _weights(row, published)
     yield from _splits(row)

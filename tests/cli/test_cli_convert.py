@@ -63,11 +63,11 @@ def test_an_encoder_at_another_size_is_for_timm(mae_file: Path, tmp_path: Path, 
 
 
 def test_a_run_of_ours_goes_out_and_comes_back(mae_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from retfound_jax.cli.train import _read_weights
+    from retfound_jax.cli import train as verb
     from retfound_jax.train.loop import train
 
     config = dataclasses.replace(tiny_run(), init_from=str(mae_file))
-    train(config, workdir=tmp_path / 'run', read_weights=_read_weights)
+    train(config, workdir=tmp_path / 'run', read_weights=verb.read_weights)
     assert main(['convert', '--source', str(tmp_path / 'run'), '--out', str(tmp_path / 'out')]) == 0
     assert 'single head of 2: ' in capsys.readouterr().out
     weights, run = read_weights(tmp_path / 'out'), load_run(tmp_path / 'run')

@@ -28,7 +28,7 @@ def line(mean: float, *, train_on: str = 'aptos2019', test_on: str = 'aptos2019'
     """One line as studies write it."""
     names = {'train_on': train_on, 'test_on': test_on, 'method': method, 'target': 'macro', 'adaptation': 'finetune', 'metric': 'AUROC'}
     bounds = {'se_low': mean - 0.01, 'se_high': mean + 0.01, 'boot_low': mean - 0.02, 'boot_high': mean + 0.02}
-    row = {**names, 'fraction': 1.0, 'mean': mean, **bounds, 'n_seeds': 5, 'n_images': 120, 'n_patients': 60}
+    row = {**names, 'fraction': 1.0, 'mean': mean, **bounds, 'n_seeds': 5, 'n_images': 120, 'n_patients': 60, 'origin': {'drawn': []}}
     verdict = {'kind': 'no published number', 'why': [], 'published': None, 'contamination': '', 'mark': ''}
     made = {'row': row | {name: more.pop(name) for name in list(more) if name in row}, 'verdict': verdict, 'comparison': None, 'gap': None}
     return made | more
@@ -133,6 +133,11 @@ def test_where_pretraining_does_not_help_the_page_says_so(tmp_path: Path, low: f
     against = {'reference': 'random', 'difference': -0.01, 'low': low, 'high': high, 'holm': None}
     page = study_page.build(study_folder(tmp_path, document([line(0.69, comparison=against), line(0.7, method='random')])))
     assert words in page
+
+
+def test_what_is_drawn_by_a_program_is_called_so(tmp_path: Path) -> None:
+    page = study_page.build(study_folder(tmp_path, document([line(0.69, origin={'drawn': ['site0']})])))
+    assert 'drawn by a program and are no photographs' in page
 
 
 def test_hostile_names_are_text_and_no_path(tmp_path: Path) -> None:

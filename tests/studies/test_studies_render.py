@@ -116,3 +116,9 @@ def test_only_what_is_asked_for_is_written_and_missing_cells_are_said(study: Pat
     paths = render.write(table(study, missing=3), out=tmp_path, formats=('md',))
     assert [path.name for path in paths] == ['internal.md', 'internal.json']
     assert 'Unfinished: 3 of 9 cells are not made yet.' in paths[0].read_text()
+
+
+def test_what_the_phantom_drew_is_called_so(tmp_path: Path) -> None:
+    sizes = {'images': {}, 'patients': {}, 'fingerprint': '', 'drawn': True}
+    write_cell(tmp_path, datasets={'aptos2019': sizes})
+    assert 'aptos2019: drawn by the phantom, no photographs' in render.markdown(table(tmp_path))

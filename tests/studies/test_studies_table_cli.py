@@ -28,6 +28,8 @@ class Study:
     title: str
     judged: Judged
     seeds: int = 2
+    data: tuple = (SimpleNamespace(phantom=None),)
+    methods: tuple = (SimpleNamespace(name='mae', weights='?'), SimpleNamespace(name='random', weights=''))
 
     def cells(self):
         methods = ('mae', 'random')
@@ -96,7 +98,7 @@ def test_an_unfinished_study_says_how_many_are_missing_and_how_to_make_them(
     name = f'{tables}.papers:internal'
     assert cli.main(['table', name, '--workdir', str(folder), '--out', str(out), '--format', 'md', '--set', 'seeds=3']) == 0
     printed = capsys.readouterr().out
-    assert f'2 of 6 runs are missing; `retfound table {name} --workdir {folder} --data ROOT --run --set seeds=3`' in printed
+    assert f'2 of 6 runs are missing; `retfound table {name} --workdir {folder} --data ROOT --run --set seeds=3 --weights mae=RUN_OR_FILE`' in printed
     assert 'Unfinished: 2 of 6 cells' in printed
     assert [path.name for path in sorted((out / 'tables').iterdir())] == ['internal.json', 'internal.md']
     assert not (folder / 'tables').exists()
@@ -118,6 +120,7 @@ def test_cells_of_another_study_do_not_count(tables: str, tmp_path: Path, capsys
         (['internal', '--workdir', 'nowhere'], 1, 'holds none of the 4 cells of internal: make them with `retfound table internal'),
         (['internal', 'more', '--workdir', 'W'], 2, '"more" belongs to no flag'),
         (['internal', '--workdir', 'W', '--set', 'seed=1'], 2, 'has no field "seed", did you mean "seeds"?'),
+        (['internal', '--workdir', 'W', '--weights', 'mae'], 2, '--weights mae is not of the form METHOD=ADDRESS'),
         (['internal', '--workdir', 'W', '--format', 'pdf'], 2, 'is none of md, tex, csv, all'),
     ],
 )
