@@ -28,7 +28,8 @@ class Process:
 
     def __init__(self, program: str, index: int, count: int, port: int, folder: Path, options: dict[str, Any]) -> None:
         # One device each: two processes with eight are slower and show no more.
-        environ = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'PYTHONPATH': str(PROGRAMS.parent.parent.parent)}
+        flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=1'
+        environ = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'PYTHONPATH': str(PROGRAMS.parent.parent.parent)}
         self._errors = folder / f'errors-{index}.txt'
         with open(self._errors, 'w') as errors:
             command = [sys.executable, str(PROGRAMS), program, str(index), str(count), str(port), json.dumps(options)]

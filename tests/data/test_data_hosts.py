@@ -85,7 +85,8 @@ def keys_of(config: DataConfig, *, steps: int, hosts: int = 1, workers: int = 0,
 
 def masks_of(*, steps: int, devices: Sequence[int]) -> dict[int, list[str]]:
     """The masks of each step, drawn on so many devices each."""
-    environ = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'--xla_force_host_platform_device_count={max(devices)}'}
+    flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={max(devices)}'
+    environ = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
     words = [sys.executable, '-c', _MASKS, json.dumps([steps, SEED, BATCH, list(devices)])]
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

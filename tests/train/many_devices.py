@@ -16,7 +16,8 @@ _HERE = Path(__file__).resolve()
 
 def results(module: str, cases: list[list[Any]], *, devices: int = 4) -> dict[str, str]:
     """What became of each case, `[function, argument...]`: nothing, or the assertion that failed. Keyed by the words of the case."""
-    environment = os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'JAX_PLATFORMS': 'cpu'}
+    flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
+    environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     call = [sys.executable, str(_HERE), module, json.dumps(cases)]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, cwd=_HERE.parents[2])
     assert done.returncode == 0, done.stderr[-4000:]

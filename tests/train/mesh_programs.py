@@ -21,7 +21,8 @@ def compile_all(overrides: list[list[str]]) -> list[dict[str, Any]]:
     by the partitioned program (a CPU sums bfloat16 in float32), and the bytes of a device's arguments.
     """
     # Without the cache, as a program that is loaded is not partitioned again.
-    switches = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'}
+    flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'
+    switches = {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu', 'JAX_ENABLE_COMPILATION_CACHE': '0'}
     here = Path(__file__).resolve()
     call = [sys.executable, str(here), json.dumps(overrides)]
     done = subprocess.run(call, env=os.environ | switches, capture_output=True, text=True, check=False, cwd=here.parents[2])

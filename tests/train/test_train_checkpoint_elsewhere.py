@@ -23,7 +23,8 @@ PROGRAMS = Path(checkpoint_programs.__file__)
 
 
 def start(*arguments: object, devices: int = 1) -> subprocess.Popen:
-    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
+    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
     call = [sys.executable, str(PROGRAMS), *map(str, arguments)]
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
     return subprocess.Popen(call, env=environment, cwd=PROGRAMS.parents[2], **pipes)

@@ -61,7 +61,8 @@ def test_every_process_learns_whose_copy_differs():
         free.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{free.getsockname()[1]}'
     here = Path(__file__).parent
-    environment = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'} | {'JAX_PLATFORMS': 'cpu'}
+    flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=1'
+    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
     calls = [[sys.executable, str(here / 'integrity_hosts.py'), address, str(count), str(index)] for index in range(count)]
     started = [
         subprocess.Popen(call, env=environment, cwd=here.parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

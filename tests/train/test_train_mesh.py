@@ -45,7 +45,8 @@ for number, sizes in enumerate(json.loads(sys.argv[3])):
 
 def losses(workdir, meshes, *, devices, cut=0):
     """The loss of each of 12 steps, a run a mesh; a run that is there already goes on, and `cut` ends it before that step's batch."""
-    environment = os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'JAX_PLATFORMS': 'cpu'}
+    flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'
+    environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
     here = Path(__file__).parent
     call = [sys.executable, '-c', _PROGRAM, str(here), str(workdir), json.dumps(meshes), str(cut)]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, cwd=here.parents[1])
