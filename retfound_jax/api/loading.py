@@ -90,7 +90,7 @@ def run_weights(run: Run) -> Weights:
     return Weights(
         config=config,
         params={name: np.asarray(leaf) for name, leaf in flat_names(unstack_blocks(params)).items()},
-        meaning=Meaning(kind=kind, labels=task.labels, classes=task.class_names, **scale),
+        meaning=Meaning(kind=kind, labels=task.labels if whole else (), classes=task.class_names, **scale),
         preprocessing=Preprocessing(image_size=data.image_size, mean=data.mean, std=data.std, crop=data.central_share),
         origin={'layout': 'run', 'run': str(run.workdir), 'experiment': run.config.name, 'step': run.step},
     )

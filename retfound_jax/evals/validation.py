@@ -53,7 +53,9 @@ def better(kind: str, *, best_by: str = '') -> tuple[str, str]:
 
 
 def _measure(kind: str, label: np.ndarray, score: np.ndarray, *, with_score: bool) -> dict[str, float]:
-    """The metrics of the kind, and RETFound's score only where it decides."""
+    """The metrics of the kind, and RETFound's score only where it decides; none of a kind that predicts no label."""
+    if kind not in DECIDING:
+        return {}
     found = validation_metrics(kind, label=label, score=score)
     return found | {V2_SCORE: retfound_v2_score(label, score=score, auroc=found['AUROC'])} if with_score else found
 

@@ -196,12 +196,12 @@ def _dropped(branch_BLD: jax.Array, drop_B: jax.Array | None) -> jax.Array:
     return branch_BLD if drop_B is None else branch_BLD * drop_B[:, None, None].astype(branch_BLD.dtype)
 
 
-def make_blocks(shape: BlockShape, *, depth: int, scan: bool, rngs: nnx.Rngs) -> nnx.Module:
+def make_blocks(shape: BlockShape, *, depth: int, scan: bool, rngs: nnx.Rngs, kind: type[Block] = Block) -> nnx.Module:
     """`depth` blocks: one Block whose parameters are stacked where `scan`, else a list; the same values either way."""
     keys = jax.random.split(rngs.params(), depth)
 
     def make(key: jax.Array) -> Block:
-        return Block(shape, rngs=nnx.Rngs(params=key))
+        return kind(shape, rngs=nnx.Rngs(params=key))
 
     if scan:
         return nnx.vmap(make, transform_metadata={nnx.PARTITION_NAME: None})(keys)
@@ -220,18 +220,21 @@ def run_blocks(
     drop_path: float = 0.0,
     key: jax.Array | None = None,
     rotary_2LE: jax.Array | None = None,
+    memory_BSD: jax.Array | None = None,
 ) -> jax.Array:
     """x through the stack. `drop_path` is the rate at the last block, linear in depth from 0 (Huang et al. 2016).
 
-    What the branches add to is kept in the dtype of x, or in float32 (`residual_dtype`); the result has the dtype of x.
+    What the branches add to is kept in the dtype of x, or in float32 (`residual_dtype`); the result has the dtype of x. `memory_BSD` is
+    what blocks with cross-attention look at.
     """
     dtype = x_BLD.dtype
     x_BLD = x_BLD.astype(ops.wide(dtype)) if residual_dtype == 'float32' else x_BLD
     drop = drop_masks(key, depth=depth, rate=drop_path, batch=len(x_BLD))
     graph, params = nnx.split(blocks if scan else blocks[0])
+    more = {} if memory_BSD is None else {'memory_BSD': memory_BSD}
 
     def body(x: jax.Array, layer: tuple[nnx.State, jax.Array | None]) -> tuple[jax.Array, None]:
-        return constrain(nnx.merge(graph, layer[0])(x, layer[1], rotary_2LE, branch_dtype=dtype)), None
+        return constrain(nnx.merge(graph, layer[0])(x, layer[1], rotary_2LE, branch_dtype=dtype, **more)), None
 
     body = with_remat(body, remat)
     if scan:
