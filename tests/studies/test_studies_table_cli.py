@@ -98,7 +98,8 @@ def test_an_unfinished_study_says_how_many_are_missing_and_how_to_make_them(
     name = f'{tables}.papers:internal'
     assert cli.main(['table', name, '--workdir', str(folder), '--out', str(out), '--format', 'md', '--set', 'seeds=3']) == 0
     printed = capsys.readouterr().out
-    assert f'2 of 6 runs are missing; `retfound table {name} --workdir {folder} --data ROOT --run --set seeds=3 --weights mae=RUN_OR_FILE`' in printed
+    command = f'retfound table {name} --workdir {folder} --data ROOT --run --set seeds=3 --weights mae=RUN_OR_FILE'
+    assert f'2 of 6 runs are missing; `{command}` makes them' in printed
     assert 'Unfinished: 2 of 6 cells' in printed
     assert [path.name for path in sorted((out / 'tables').iterdir())] == ['internal.json', 'internal.md']
     assert not (folder / 'tables').exists()
