@@ -20,7 +20,7 @@ from retfound_jax.models.layers import STACKS
 # positions that a source lacks stay as they start, which is that table.
 MISSING = ('head.*', 'encoder.fc_norm.*', 'encoder.pos_embed')
 _HEADS = ('head.*', 'projector.*', 'predictor.*', 'prototypes', 'decoder_*', 'mask_token')
-UNVISITED = (*_HEADS, 'encoder.norm.*', 'encoder.fc_norm.*', 'teacher.*', 'momentum_*')
+UNVISITED = (*_HEADS, 'encoder.norm.*', 'encoder.fc_norm.*', 'teacher.*', 'momentum_*', 'student*', 'patch_projector.*', 'centre')
 
 
 def flat_names(params: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ channel order), D width.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +144,13 @@ def unpatchify(patches_BLP: jax.Array, patch_size: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, grid * patch_size, grid * patch_size, c)
 
 
+class _Blank(NamedTuple):
+    """Which patches come without their embedding, and what comes in its place."""
+
+    where_BL: jax.Array | None
+    token_D: jax.Array | None
+
+
 class PatchEmbed(nnx.Module):
     """One linear layer over flattened patches: the usual convolution, as a matrix product."""
 
@@ -176,14 +183,22 @@ class ViT(nnx.Module):
         else:
             self.norm = norm
 
-    def __call__(self, image_BHWC: jax.Array, *, key: jax.Array | None = None, blank_BL: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        image_BHWC: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        blank_BL: jax.Array | None = None,
+        blank_D: jax.Array | None = None,
+    ) -> jax.Array:
         """Tokens [B, 1 + R + L, D]: cls, registers, patches, the final norm not applied.
 
         Args:
           key: draws the dropped paths.
-          blank_BL: true where a patch comes to the blocks with its position alone, its embedding zero.
+          blank_BL: true where a patch comes to the blocks without its embedding, which `blank_D` replaces before the position is added.
+          blank_D: None: zeros.
         """
-        return self._encode(patchify(image_BHWC, self.config.patch_size), None, key, blank_BL)
+        return self._encode(patchify(image_BHWC, self.config.patch_size), None, key, _Blank(blank_BL, blank_D))
 
     def encode_visible(self, image_BHWC: jax.Array, keep_BV: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Tokens [B, 1 + R + V, D] of the patches `keep_BV` (indices in row-major order) alone: the others are never computed."""
@@ -220,23 +235,24 @@ class ViT(nnx.Module):
         return block.attn.weights(block.norm1(x_BLD), rotary_2LE)
 
     def _encode(
-        self, patches_BLP: jax.Array, keep_BV: jax.Array | None, key: jax.Array | None, blank_BL: jax.Array | None = None
+        self, patches_BLP: jax.Array, keep_BV: jax.Array | None, key: jax.Array | None, blank: _Blank | None = None
     ) -> jax.Array:
         config = self.config
-        x_BLD, rotary_2LE = self._start(patches_BLP, keep_BV, blank_BL)
+        x_BLD, rotary_2LE = self._start(patches_BLP, keep_BV, blank)
         run = {'depth': config.depth, **config.run, 'rotary_2LE': rotary_2LE}
         return layers.run_blocks(self.blocks, layers.constrain(x_BLD), drop_path=config.drop_path, key=key, **run)
 
     def _start(
-        self, patches_BLP: jax.Array, keep_BV: jax.Array | None, blank_BL: jax.Array | None = None
+        self, patches_BLP: jax.Array, keep_BV: jax.Array | None, blank: _Blank | None = None
     ) -> tuple[jax.Array, jax.Array | None]:
         """The tokens that enter the first block, and the rotary angles where positions are rotary."""
         config, dtype, grid = self.config, self.config.compute_dtype, round(patches_BLP.shape[1] ** 0.5)
         if keep_BV is not None:
             patches_BLP = take_patches(patches_BLP, keep_BV)
         x_BVD = self.patch_embed.proj(patches_BLP.astype(dtype))
-        if blank_BL is not None:
-            x_BVD = jnp.where(blank_BL[:, :, None], 0, x_BVD)
+        if blank is not None and blank.where_BL is not None:
+            stands_in = 0 if blank.token_D is None else blank.token_D.astype(dtype)
+            x_BVD = jnp.where(blank.where_BL[:, :, None], stands_in, x_BVD)
         x_BVD, place_1D = self._place(x_BVD, keep_BV, grid)
         # The token stays float32 up to the broadcast: then its gradient is summed over images in float32 too.
         prefix_RD = (self.cls_token[...] + place_1D)[None]
