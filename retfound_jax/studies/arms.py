@@ -33,7 +33,7 @@ from retfound_jax.train.checkpoint import ReadWeights, load_run, load_start
 from retfound_jax.train.config import TrainConfig, align
 from retfound_jax.train.loop import train
 
-TRAIN = 'train'
+OWN = ('train', 'val')  # splits of the dataset it was trained on that a result keeps metrics of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def make(ground: Ground, spec: CellSpec, where: Place) -> None:
     for name, predictions in found.tested.items():
         write_predictions(predictions, path=where.folder / 'predictions' / f'{name}.parquet')
         metrics[name] = _metrics(predictions)
-    metrics[TRAIN] = _metrics(found.trained)
+    metrics |= {split: _metrics(predictions) for split, predictions in found.own.items()}
     method = ground.study.method(spec.method)
     write_result(where, {
         'cell': dataclasses.asdict(spec),
@@ -95,8 +95,8 @@ def make(ground: Ground, spec: CellSpec, where: Place) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Found:
-    tested: dict[str, Predictions]
-    trained: Predictions
+    tested: dict[str, Predictions]  # by dataset
+    own: dict[str, Predictions]  # `train`, the images that were learned from, and `val`
 
 
 def _fine_tuned(ground: Ground, spec: CellSpec, where: Place) -> _Found:
@@ -119,33 +119,37 @@ def _fine_tuned(ground: Ground, spec: CellSpec, where: Place) -> _Found:
         source = _labelled(data, name, split)
         return _judged(ground, spec, name, split, source, scores(data, source), classes=tuple(run.task.class_names), step=run.step)
 
-    own = dataclasses.replace(run.config.data, split='train')
-    return _Found(tested={name: said(name, 'test') for name in spec.test_on}, trained=said(spec.train_on, 'train', own))
+    own = {'train': run.config.data, 'val': None}
+    return _Found(
+        tested={name: said(name, 'test') for name in spec.test_on},
+        own={split: said(spec.train_on, split, data) for split, data in own.items()},
+    )
 
 
 def _probed(ground: Ground, spec: CellSpec) -> _Found:
     config = ground.config(spec)
-    own = ground.data(spec.train_on, config.data)
-    source, parts = {}, {}
-    for split in ('train', 'val'):
-        parts[split], source[split] = _part(ground, spec, spec.train_on, split, own)
-    chosen = _labelled(dataclasses.replace(config.data, split='train'), spec.train_on, 'train')
-    rows = np.flatnonzero(np.isin(source['train'].table['key'], chosen.table['key']))
-    learned = Part(**{name: getattr(parts['train'], name)[rows] for name in ('features', 'label', 'patient')})
-    classes = () if config.task.kind == 'multi' else tuple(source['train'].label_classes[config.task.labels[0]] or ())
-    tested = {}
-    tests = {**{name: (name, 'test') for name in spec.test_on}, TRAIN: (spec.train_on, 'train')}
-    for key, (name, split) in tests.items():
-        test, of = (learned, chosen) if key == TRAIN else _part(ground, spec, name, split, ground.data(name, config.data))
-        score_NS = _scores(spec, learned, parts['val'], test, kind=config.task.kind, classes=max(2, len(classes)))
-        tested[key] = _judged(ground, spec, name, split, of, score_NS, classes=classes, step=0)
-    return _Found(trained=tested.pop(TRAIN), tested=tested)
+    train, val = (_part(ground, spec, spec.train_on, split) for split in OWN)
+    learned = _labelled(dataclasses.replace(config.data, split='train'), spec.train_on, 'train')  # the share of the labels
+    rows = np.flatnonzero(np.isin(train.source.table['key'], learned.table['key']))
+    part = Part(**{name: getattr(train.part, name)[rows] for name in ('features', 'label', 'patient')})
+    classes = () if config.task.kind == 'multi' else tuple(train.source.label_classes[config.task.labels[0]] or ())
+    tests = {name: _part(ground, spec, name, 'test') for name in spec.test_on}
+    judged = {(spec.train_on, 'train'): (part.features, learned), (spec.train_on, 'val'): (val.part.features, val.source)}
+    judged |= {(name, 'test'): (one.part.features, one.source) for name, one in tests.items()}
+    features = np.concatenate([features for features, _ in judged.values()])
+    score_NS = _scores(spec, part, val.part, features, kind=config.task.kind, classes=max(2, len(classes)))
+    ends = np.cumsum([len(features) for features, _ in judged.values()])
+    said = {
+        (name, split): _judged(ground, spec, name, split, source, scores, classes=classes, step=0)
+        for ((name, split), (_, source)), scores in zip(judged.items(), np.split(score_NS, ends[:-1]), strict=True)
+    }
+    return _Found(tested={name: said[name, 'test'] for name in spec.test_on}, own={split: said[spec.train_on, split] for split in OWN})
 
 
-def _scores(spec: CellSpec, train: Part, val: Part, test: Part, *, kind: str, classes: int) -> np.ndarray:
-    # A test set of another dataset has patients and labels of its own; the probe only scores its features.
-    blank = np.full((len(test.features), *np.shape(train.label)[1:]), np.nan)
-    scored = Part(features=test.features, label=blank, patient=np.full(len(test.features), ''))
+def _scores(spec: CellSpec, train: Part, val: Part, features: np.ndarray, *, kind: str, classes: int) -> np.ndarray:
+    """One fit for all that is to be scored, [N, D] to [N, S]; whose the images are does not matter to it."""
+    blank = np.full((len(features), *np.shape(train.label)[1:]), np.nan)
+    scored = Part(features=features, label=blank, patient=np.full(len(features), ''))
     if spec.adaptation == 'green_probe':
         return _green(train, scored, kind=kind, classes=classes)
     fit = linear_probe if spec.adaptation == 'probe' else knn
@@ -162,8 +166,17 @@ def _green(train: Part, test: Part, *, kind: str, classes: int) -> np.ndarray:
     return np.stack([green_scores(column, test=test)[:, 1] for column in columns], axis=1)
 
 
-def _part(ground: Ground, spec: CellSpec, name: str, split: str, data: DataConfig) -> tuple[Part, Source]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Frozen:
+    """A split as an encoder sees it."""
+
+    part: Part
+    source: Source
+
+
+def _part(ground: Ground, spec: CellSpec, name: str, split: str) -> _Frozen:
     """Features of a split, made once for each encoder and kept; all its patients."""
+    data = ground.data(name, ground.study.recipe.data)
     source = _labelled(dataclasses.replace(data, split=split), name, split)
     file = _kept(ground, spec, source, data)
     if file.is_file():
@@ -173,7 +186,7 @@ def _part(ground: Ground, spec: CellSpec, name: str, split: str, data: DataConfi
         atomic_write(file, _npy(features))
     label = source.labels.astype(np.float64)
     label = label if ground.study.dataset(name).kind == 'multi' else label[:, 0]
-    return Part(features=features, label=label, patient=source.table['patient']), source
+    return _Frozen(part=Part(features=features, label=label, patient=source.table['patient']), source=source)
 
 
 def _kept(ground: Ground, spec: CellSpec, source: Source, data: DataConfig) -> Path:

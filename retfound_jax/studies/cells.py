@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -16,8 +17,9 @@ from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import read_json, sha256_file, write_json
 from retfound_jax.studies.grid import CellSpec
 from retfound_jax.studies.rows import RESULT
+from retfound_jax.train import checkpoint_files
 from retfound_jax.train.config import TrainConfig
-from retfound_jax.train.workdir import is_run
+from retfound_jax.train.workdir import CHECKPOINTS, is_run
 
 PROTOCOL = 1  # another one where the way of making a result changes, so that no old result is taken for a new one
 _SAFE = re.compile(r'[^A-Za-z0-9_.-]+')
@@ -77,20 +79,31 @@ def place(root: Path, spec: CellSpec, *, config: TrainConfig, data: Mapping[str,
 
 
 def weights_fingerprint(address: str) -> str:
-    """What stands for weights: '' for random ones; of a run its configuration and checkpoints; of a file its content; else the address."""
+    """What stands for weights: '' for random ones; of a run its configuration and checkpoints; of files their content; else the address."""
     if not address:
         return ''
     path = Path(address)
     if is_run(path):
-        from retfound_jax.train import checkpoint_files as files
-        from retfound_jax.train.workdir import CHECKPOINTS
+        # The list of a checkpoint's files holds their SHA-256.
+        files = [path / 'config.json', *sorted((path / CHECKPOINTS).glob(f'*/{checkpoint_files.FILES}'))]
+    else:
+        files = sorted(file for file in path.rglob('*') if file.is_file()) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        return f'address {address}'
+    parts = [f'{file.relative_to(path)} {_sha256(file, *_form(file))}' for file in files]
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
-        listed = [f'{step} {sha256_file(path / CHECKPOINTS / str(step) / files.FILES)}' for step in files.steps(path / CHECKPOINTS)]
-        parts = [sha256_file(path / 'config.json'), *listed]
-        return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
-    if path.is_file():
-        return sha256_file(path)
-    return f'address {address}'
+
+def _form(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(file: Path, size: int, modified: int) -> str:
+    """Each file is read once, however many cells start from it; another size or time is another file."""
+    del size, modified
+    return sha256_file(file)
 
 
 def write_result(where: Place, result: Mapping[str, Any]) -> None:
