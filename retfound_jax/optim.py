@@ -28,6 +28,7 @@ class OptimConfig:
     base_lr: float = 1.5e-4  # peak rate per 256 images of a step's whole batch
     lr: float | None = None  # peak rate as it is; overrides base_lr
     weight_decay: float = 0.05  # decoupled; on kernels only
+    weight_decay_end: float | None = None  # where half a cosine from weight_decay ends with the run (DINO); None: it stays
     b1: float = 0.9
     b2: float = 0.95
     warmup_steps: int = 0  # [steps] linear from 0
@@ -60,6 +61,19 @@ def learning_rate(config: OptimConfig, *, steps: int, batch_size: int) -> optax.
         progress = jnp.clip((step - config.warmup_steps) / max(steps - config.warmup_steps, 1), 0.0, 1.0)
         cosine = config.min_lr + (peak - config.min_lr) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
         return jnp.where(step < config.warmup_steps, peak * step / max(config.warmup_steps, 1), cosine)
+
+    return rate
+
+
+def decay_rate(config: OptimConfig, *, steps: int) -> float | optax.Schedule:
+    """The weight decay, or that of step 0, 1, ...: half a cosine from weight_decay to weight_decay_end, which it reaches at `steps`."""
+    start, end = config.weight_decay, config.weight_decay_end
+    if end is None:
+        return start
+
+    def rate(step: jax.Array | int) -> jax.Array:
+        progress = jnp.clip(jnp.asarray(step, jnp.float32) / steps, 0.0, 1.0)
+        return end + (start - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
     return rate
 
@@ -112,7 +126,7 @@ def make_optimizer(
     chain = [
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         optax.scale_by_adam(config.b1, config.b2),
-        optax.add_decayed_weights(config.weight_decay, mask=lambda tree: jax.tree_util.tree_map_with_path(_decays, tree)),
+        optax.add_decayed_weights(decay_rate(config, steps=steps), mask=lambda tree: jax.tree_util.tree_map_with_path(_decays, tree)),
         _scale_layers(depth, config.layer_decay) if config.layer_decay != 1.0 else optax.identity(),
         optax.scale_by_learning_rate(learning_rate(config, steps=steps, batch_size=batch_size)),
     ]

@@ -17,7 +17,7 @@ from retfound_jax.models.heads import Classifier
 from retfound_jax.models.layers import stack_blocks, unstack_blocks
 from retfound_jax.models.transfer import flat_names
 from retfound_jax.models.vit import ViTConfig, vit_config
-from retfound_jax.optim import OptimConfig, layer_scales, learning_rate, make_optimizer
+from retfound_jax.optim import OptimConfig, decay_rate, layer_scales, learning_rate, make_optimizer
 
 TINY = ViTConfig(image_size=16, patch_size=8, width=8, depth=3, heads=2, positions='learned')
 
@@ -128,6 +128,19 @@ def test_weight_decay_spares_biases_norms_tokens_and_positions() -> None:
             np.testing.assert_allclose(moved[name], before * (1 - 1e-3), rtol=1e-6)
         else:
             np.testing.assert_array_equal(moved[name], before, err_msg=name)
+
+
+def test_weight_decay_goes_by_half_a_cosine_where_an_end_is_given() -> None:
+    """With no gradient a kernel shrinks by 1 - lr_t * wd_t a step: 10 steps of the run, the rate falling and the decay rising."""
+    params = classifier()
+    steps = [jax.tree.map(np.zeros_like, params)] * 10
+    moved = flat_names(train(params, steps, weight_decay=0.04, weight_decay_end=0.4, trainable=lambda name: name.startswith('head')))
+    half = [0.5 * (1 + math.cos(math.pi * step / 10)) for step in range(10)]
+    shrunk = math.prod(1 - 1e-2 * share * (0.4 - 0.36 * share) for share in half)
+    before = flat_names(params)
+    np.testing.assert_allclose(moved['head.kernel'], before['head.kernel'] * shrunk, rtol=1e-5)
+    np.testing.assert_array_equal(moved['encoder.patch_embed.proj.kernel'], before['encoder.patch_embed.proj.kernel'])
+    assert decay_rate(OptimConfig(), steps=10) == 0.05
 
 
 def test_clipping_scales_the_whole_gradient() -> None:
