@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -21,6 +22,7 @@ from retfound_jax.studies.cells import Place, place, weights_fingerprint
 from retfound_jax.studies.grid import CellSpec, Study
 
 FAILED, RUN = 'failed.json', 'run'
+_POLL = 1.0  # [s] between looks at cells that other processes are making
 GIVEN = '?'  # weights that whoever runs the study has to name
 
 
@@ -30,7 +32,6 @@ class Done:
 
     made: int  # cells, by this call
     known: int  # that were there
-    failed: dict[str, str]  # cell to the sentence that says why
 
 
 def run(
@@ -57,7 +58,7 @@ def run(
     """
     root = Path(workdir)
     ground = prepare(study, root=root, data=Path(data), read_weights=read_weights, notice=notice)
-    cells = [(spec, _place(ground, spec)) for spec in study.cells()]
+    cells, failed = _places(ground)
     known = sum(where.done for _, where in cells)
     for _, where in cells:
         (where.folder / FAILED).unlink(missing_ok=True)
@@ -66,11 +67,11 @@ def run(
             _work(ground, cells, keep_runs=keep_runs, told=shown.update)
         else:
             _spread(ground, cells, processes=processes, keep_runs=keep_runs, told=shown.update)
-    failed = {spec.slug: _reason(where) for spec, where in cells if not where.done}
+    failed |= {spec.slug: str(read_json(where.folder / FAILED)['reason']) for spec, where in cells if not where.done}
     if failed:
         first, reason = next(iter(failed.items()))
-        raise UserError(f'{len(failed)} of {len(cells)} cells of {study.name} were not made; the first, {first}: {reason}')
-    return Done(made=len(cells) - known, known=known, failed=failed)
+        raise UserError(f'{len(failed)} of {len(study.cells())} cells of {study.name} were not made; the first, {first}: {reason}')
+    return Done(made=len(cells) - known, known=known)
 
 
 def prepare(study: Study, *, root: Path, data: Path, read_weights: Any = None, notice: Callable[[], str] = str) -> Any:
@@ -96,27 +97,58 @@ def _place(ground: Any, spec: CellSpec) -> Place:
     return place(ground.root / 'cells', spec, config=ground.config(spec), data=used, weights=weights)
 
 
+def _places(ground: Any) -> tuple[list[tuple[CellSpec, Place]], dict[str, str]]:
+    """Every cell with its place; and those that were made from something else before, with the reason."""
+    cells, stale = [], {}
+    for spec in ground.study.cells():
+        try:
+            cells.append((spec, _place(ground, spec)))
+        except UserError as error:
+            stale[spec.slug] = str(error)
+    return cells, stale
+
+
 def _work(ground: Any, cells: Sequence[tuple[CellSpec, Place]], *, keep_runs: bool, told: Callable[[], None]) -> None:
-    """Makes what is not made and not being made, until nothing is left that this process can take."""
+    """Makes what is not made, until nothing is left; where another process is at a cell it waits, and takes it over if that one dies."""
+    left = list(cells)
+    while left:
+        waiting = [one for one in left if not _tried(ground, *one, keep_runs=keep_runs, told=told)]
+        if len(waiting) == len(left):
+            _stop_if(ground)
+            time.sleep(_POLL)
+        left = waiting
+
+
+def _tried(ground: Any, spec: CellSpec, where: Place, *, keep_runs: bool, told: Callable[[], None]) -> bool:
+    """Makes a cell; False where another process is at it."""
     from retfound_jax.studies import arms
 
-    for spec, where in cells:
-        if where.done or (where.folder / FAILED).is_file():
-            continue
-        with where.taken() as mine:
-            if not mine or where.done:
-                continue
-            try:
-                arms.make(ground, spec, where)
-            except Preempted:
-                raise
-            except UserError as error:  # the others may do; what failed is told at the end
-                write_json(where.folder / FAILED, {'reason': str(error)})
-                print(f'{spec.slug}: {error}', file=sys.stderr)
-                continue
-            if not keep_runs:
-                shutil.rmtree(where.folder / RUN, ignore_errors=True)
-            told()
+    if where.done or (where.folder / FAILED).is_file():
+        return True
+    with where.taken() as mine:
+        if not mine:
+            return False
+        if where.done:
+            return True
+        _stop_if(ground)
+        try:
+            arms.make(ground, spec, where)
+        except Preempted:
+            raise
+        except UserError as error:  # the others may do; what failed is told at the end
+            write_json(where.folder / FAILED, {'reason': str(error)})
+            print(f'{spec.slug}: {error}', file=sys.stderr)
+            return True
+        if not keep_runs:
+            shutil.rmtree(where.folder / RUN, ignore_errors=True)
+    told()
+    return True
+
+
+def _stop_if(ground: Any) -> None:
+    reason = ground.notice()
+    if reason:
+        raise Preempted(f'the study was stopped by {reason}; the same command goes on with it')
 
 
 def _spread(ground: Any, cells: Sequence[tuple[CellSpec, Place]], *, processes: int, keep_runs: bool, told: Callable[[], None]) -> None:
@@ -136,16 +168,14 @@ def _spread(ground: Any, cells: Sequence[tuple[CellSpec, Place]], *, processes: 
             now = sum(where.done for _, where in cells)
             told(now - done)
             done = now
-            reason = ground.notice()
-            if reason:
-                raise Preempted(f'stopped by {reason}; run the same command to go on')
+            _stop_if(ground)
     finally:
         for worker in workers:
             if worker.is_alive():
                 worker.terminate()
             worker.join()
     ended = [worker.exitcode for worker in workers if worker.exitcode]
-    if ended:
+    if ended and not all(where.done or (where.folder / FAILED).is_file() for _, where in cells):
         raise UserError(f'{len(ended)} of {processes} processes of the study ended with exit code {ended[0]}; see {root}, and run again')
 
 
@@ -160,8 +190,3 @@ def _worker(ground: Any, cells: Any, number: int, processes: int, keep_runs: boo
     with open(Path(logs) / f'worker_{number}.log', 'a', encoding='utf-8') as log:
         os.dup2(log.fileno(), sys.stderr.fileno())
         _work(ground, cells, keep_runs=keep_runs, told=lambda: None)
-
-
-def _reason(where: Place) -> str:
-    path = where.folder / FAILED
-    return str(read_json(path)['reason']) if path.is_file() else 'another process is making it'
