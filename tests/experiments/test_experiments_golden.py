@@ -13,13 +13,35 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import cheaper_mae, finetune, linear_probe, odir5k, pretrain_green, pretrain_mae, pretrain_ssl, quickstart
+from experiments import (
+    cheaper_mae,
+    finetune,
+    linear_probe,
+    odir5k,
+    pretrain_dino,
+    pretrain_green,
+    pretrain_mae,
+    pretrain_ssl,
+    pretrain_temporal,
+    quickstart,
+)
 from retfound_jax.core import config as config_lib
 from retfound_jax.train.config import TrainConfig, align
 from retfound_jax.train.state import abstract_params, model_spec
 
 GOLDEN = Path(__file__).parent / 'golden'
-STUDIES = (cheaper_mae, finetune, linear_probe, odir5k, pretrain_green, pretrain_mae, pretrain_ssl, quickstart)
+STUDIES = (
+    cheaper_mae,
+    finetune,
+    linear_probe,
+    odir5k,
+    pretrain_dino,
+    pretrain_green,
+    pretrain_mae,
+    pretrain_ssl,
+    pretrain_temporal,
+    quickstart,
+)
 FUNCTIONS = [f for module in STUDIES for _, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
 SHIPPED = [function for function in FUNCTIONS if inspect.signature(function).return_annotation == 'TrainConfig']
 NAMES = [f'{function.__module__}:{function.__name__}' for function in SHIPPED if not function.__name__.startswith('_')]
