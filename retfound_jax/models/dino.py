@@ -43,6 +43,26 @@ class DINOConfig(SelfDistillationConfig):
     centre_momentum: float = 0.9
 
 
+class Prototypes(nnx.Module):
+    """The last layer: cosines with prototypes (weight normalisation, arXiv 1602.07868, its gain fixed at 1), in the dtype of x.
+
+    They start uniform within 1 / sqrt(O), as PyTorch's linear layer does. Only their directions count, so their length is what a step of
+    AdamW is measured by: started shorter, they would turn faster. For the same reason weight decay, which acts on what gets no gradient
+    too, turns nothing that is frozen.
+    """
+
+    def __init__(self, config: SelfDistillationConfig, *, rngs: nnx.Rngs) -> None:
+        shape, limit = (config.bottleneck, config.prototypes), config.bottleneck**-0.5
+        self.kernel = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -limit, limit), letters='OY')
+
+    def __call__(self, x_BO: jax.Array, *, frozen: jax.Array | bool) -> jax.Array:
+        """[B, Y], summed and returned in float32."""
+        held_OY = self.kernel[...]
+        kernel_OY = jnp.where(frozen, jax.lax.stop_gradient(held_OY), held_OY)
+        given = {'precision': jax.lax.Precision.HIGHEST, 'preferred_element_type': ops.wide(x_BO.dtype)}
+        return jnp.einsum('BO,OY->BY', unit(x_BO).astype(x_BO.dtype), unit(kernel_OY.T).T.astype(x_BO.dtype), **given)
+
+
 class Head(nnx.Module):
     """Three linear layers with GELU between, length 1, and a last layer with weights of length 1 (section 3.1, appendix C)."""
 
@@ -51,15 +71,11 @@ class Head(nnx.Module):
         self.fc1 = Linear((width,), (hidden,), letters='DF', rngs=rngs)
         self.fc2 = Linear((hidden,), (hidden,), letters='FF', rngs=rngs)
         self.fc3 = Linear((hidden,), (out,), letters='FO', rngs=rngs)
-        self.last = Linear((out,), (config.prototypes,), letters='OY', use_bias=False, rngs=rngs)
+        self.last = Prototypes(config, rngs=rngs)
 
     def __call__(self, x_BD: jax.Array, *, frozen: jax.Array | bool = False) -> jax.Array:
         """Cosines [B, Y] in float32, products in the dtype of x. `frozen`: no gradient goes to the last layer."""
-        x_BO = self.fc3(ops.gelu(self.fc2(ops.gelu(self.fc1(x_BD)))))
-        held_OY = self.last.kernel[...]
-        kernel_OY = jnp.where(frozen, jax.lax.stop_gradient(held_OY), held_OY)
-        given = {'precision': jax.lax.Precision.HIGHEST, 'preferred_element_type': ops.wide(x_BD.dtype)}
-        return jnp.einsum('BO,OY->BY', unit(x_BO).astype(x_BD.dtype), unit(kernel_OY.T).T.astype(x_BD.dtype), **given)
+        return self.last(self.fc3(ops.gelu(self.fc2(ops.gelu(self.fc1(x_BD))))), frozen=frozen)
 
 
 class SelfDistillation(nnx.Module):
@@ -88,6 +104,8 @@ class SelfDistillation(nnx.Module):
         """Cosines [B, V, Y] of all views, given the student's cls tokens of the global ones."""
         cls_BVD = cls_BGD
         if local_BKHWC is not None:
+            if self.config.encoder.positions == 'learned':
+                raise UsageError('local views are smaller, and learned positions are for one size; set positions to sincos or rope')
             cls_BVD = jnp.concatenate([cls_BGD, encoded(self.student, local_BKHWC, key=key)[:, :, 0]], axis=1)
         return by_rows(lambda x_BD: self.student_projector(x_BD, frozen=frozen), cls_BVD)
 
@@ -135,7 +153,8 @@ class DINO(SelfDistillation):
         target_BGY = jax.lax.stop_gradient(jax.nn.softmax((teacher_BGY - self.centre[...]) / temperature, axis=-1))
         loss_B = view_loss(student_BVY, target_BGY, temperature=config.student_temperature)
         told = {'_centre': mean_of(teacher_BGY.mean(1), weight_B)}
-        return Compared(loss_B, {**shown(target_BGY, target_BGD, cls_BGD, weight_B=weight_B), **told})
+        given = {'loss_B': loss_B, 'temperature': config.student_temperature, 'weight_B': weight_B}
+        return Compared(loss_B, {**shown(student_BVY, target_BGY, target_BGD, **given), **told})
 
 
 def encoded(
@@ -185,18 +204,29 @@ def view_loss(student_BVY: jax.Array, target_BGY: jax.Array, *, temperature: flo
     return (loss_BGV * other_GV).sum((1, 2)) / (views * (every - 1))
 
 
-def shown(target_BGY: jax.Array, target_BGD: jax.Array, cls_BGD: jax.Array, *, weight_B: jax.Array | None) -> dict[str, jax.Array]:
-    """What shows a collapse, of two kinds (section 5.3).
+def shown(
+    student_BVY: jax.Array,
+    target_BGY: jax.Array,
+    target_BGD: jax.Array,
+    *,
+    loss_B: jax.Array,
+    temperature: float,
+    weight_B: jax.Array | None,
+) -> dict[str, jax.Array]:
+    """What shows a collapse, of two kinds (section 5.3), and that nothing is learned.
 
-    `teacher_entropy` [nats]: log Y where the teacher says nothing. `prototypes_used`: exp of the entropy of the mean over the batch, as a
-    share of all; 1 / Y where it says the same of every image. `embedding_spread` and `student_spread`: see `projection.spread`.
+    `teacher_entropy` [nats]: log Y where the teacher says nothing. `kl` [nats]: what the loss of views is beyond it; 0 where the student
+    has nothing left to learn. `prototypes_used`: exp of the entropy of the student's mean answer, as a share of all; 1 / Y where it says
+    the same of every image (the teacher's, once it is balanced, cannot show that). `embedding_spread`: of the teacher, see
+    `projection.spread`.
     """
-    mean_Y = mean_of(target_BGY.mean(1), weight_B)
+    entropy_B = _entropy(target_BGY).mean(1)
+    mean_Y = mean_of(jax.nn.softmax(jax.lax.stop_gradient(student_BVY[:, 0]) / temperature, axis=-1), weight_B)
     return {
-        'teacher_entropy': scalar(_entropy(target_BGY).mean(1), weight_B),
+        'teacher_entropy': scalar(entropy_B, weight_B),
+        'kl': scalar(jax.lax.stop_gradient(loss_B) - entropy_B, weight_B),
         'prototypes_used': jnp.exp(_entropy(mean_Y)) / len(mean_Y),
         'embedding_spread': spread(target_BGD[:, 0], weight_B),
-        'student_spread': spread(cls_BGD[:, 0], weight_B),
     }
 
 

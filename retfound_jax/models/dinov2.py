@@ -34,7 +34,6 @@ from retfound_jax.models.dino import (
 )
 from retfound_jax.models.projection import unit
 from retfound_jax.models.swav import sinkhorn
-from retfound_jax.models.vit import TOKEN_STD
 
 _FIXED_SEED = 0  # of the masks of deterministic calls: any constant serves, as long as it never changes
 _ASPECT = (0.3, 1 / 0.3)  # of a block's height to its width (BEiT, arXiv 2106.08254, algorithm 1)
@@ -140,7 +139,7 @@ class DINOv2(SelfDistillation):
             raise UsageError(f'masked is {config.masked} and must be two shares of the patches, the smaller first, from 0 to 1')
         super().__init__(config, rngs=rngs)
         self.patch_projector, self.student_patch_projector = self._heads(rngs)
-        self.mask_token = nnx.Param(TOKEN_STD * jax.random.normal(rngs.params(), (config.encoder.width,), jnp.float32), letters='D')
+        self.mask_token = nnx.Param(jnp.zeros((config.encoder.width,), jnp.float32), letters='D')  # as in the authors' code
 
     def __call__(
         self,
@@ -179,7 +178,8 @@ class DINOv2(SelfDistillation):
         ibot_B = ibot_B / chosen_BG.shape[1]  # the mean over the views, of which those without a mask have no loss
 
         parts = {'dino': dino_B, 'ibot': ibot_B, 'koleo': koleo(cls_BGD[:, 0], weight_B=weight_B)}
-        scalars = shown(target_BGY, target_BGTD[:, :, 0], cls_BGD, weight_B=weight_B)
+        given = {'loss_B': dino_B, 'temperature': config.student_temperature, 'weight_B': weight_B}
+        scalars = shown(student_BVY, target_BGY, target_BGTD[:, :, 0], **given)
         scalars |= {f'loss_{name}': scalar(part_B, weight_B) for name, part_B in parts.items()}
         return Compared(dino_B + config.patch_weight * ibot_B + config.koleo_weight * parts['koleo'], scalars)
 

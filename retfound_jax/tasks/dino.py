@@ -11,7 +11,7 @@ from flax import nnx
 
 from retfound_jax.models.contrastive import Compared, momentum_at
 from retfound_jax.models.dino import DINO, DINOConfig
-from retfound_jax.models.transfer import load_encoder
+from retfound_jax.models.transfer import flat_names, load_encoder
 from retfound_jax.tasks.base import Batch
 from retfound_jax.tasks.contrastive import ContrastiveTask
 
@@ -39,7 +39,9 @@ class SelfDistillationTask(ContrastiveTask):
         return model(batch['image'], batch.get('local'), key=key, weight_B=weight_B, progress=batch.get('progress', 1.0))
 
     def load_pretrained(self, params: Any, source: Any) -> Any:
-        """Student and teacher both start as the encoder of `source`, a teacher's where it has one; the heads start afresh."""
+        """All of a run of this kind; of anything else the encoder (a teacher's, where it has one) for student and teacher, heads afresh."""
+        if set(params) <= {name.split('.')[0] for name in flat_names(source)}:
+            return load_encoder(params, source)
         return {**params, **{name: load_encoder({'encoder': params[name]}, source)['encoder'] for name in ('encoder', _STUDENT)}}
 
 
