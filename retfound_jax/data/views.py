@@ -5,8 +5,8 @@ hue, greyscale, blur, solarisation; torchvision draws the order of the four of c
 brightnesses in between. Colours lie in planes [C, S, S] while they are worked on, which a processor does several times faster than with
 the three values of a pixel side by side.
 
-B batch, G global views, K local views, H W sides of the canvas, S T sides of a view [px], C channels (red, green, blue), N taps of the
-blur. Colours are 0 to 1 until the end.
+B batch, G global views, K local views, H W sides of the canvas, S T sides of a view [px], C channels (red, green, blue).
+Colours are 0 to 1 until the end.
 """
 
 from __future__ import annotations
@@ -27,16 +27,6 @@ _KEYS = -0.5  # the parameter of the cubic, as in Pillow
 _TAILS = 4  # [deviations] of the Gaussian that are summed on either side
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Kind:
-    """What one view is made with."""
-
-    size: int
-    scale: tuple[float, float]
-    blur: float
-    solarize: float
-
-
 def make_views(
     image_BHWC: jax.Array,
     *,
@@ -49,32 +39,48 @@ def make_views(
     """Normalised float32 views: `image` [B, G, S, S, C], S = `size`, and with `config.local_views` also `local` [B, K, s, s, C].
 
     Image i draws from `fold_in(key, i)` and its view v from `fold_in` of that with v, local views after the global ones. So the result is
-    the same on any number of devices, and more views do not change those before them.
+    the same on any number of devices, and more local views do not change the others.
 
     Args:
       image_BHWC: uint8, square.
       mean, std: of each channel on a scale of 0 to 1.
     """
-    blur, solarize = (_each(given, config.global_views) for given in (config.blur, config.solarize))
-    wide = [_Kind(size=size, scale=config.global_scale, blur=b, solarize=s) for b, s in zip(blur, solarize, strict=True)]
-    small = [_Kind(size=config.local_size, scale=config.local_scale, blur=config.local_blur, solarize=0.0)] * config.local_views
+    wide = _Kind(size=size, scale=config.global_scale, blur=config.blur, solarize=config.solarize)
+    small = _Kind(size=config.local_size, scale=config.local_scale, blur=(config.local_blur,), solarize=(0.0,))
+    kinds = {'image': (wide, 0, config.global_views), 'local': (small, config.global_views, config.local_views)}
 
     def one(image_HWC: jax.Array, index: jax.Array) -> dict[str, jax.Array]:
-        own = jax.random.fold_in(key, index)
-        image_HWC = image_HWC.astype(jnp.float32) / 255
-        made = [_view(image_HWC, key=jax.random.fold_in(own, v), kind=kind, config=config) for v, kind in enumerate([*wide, *small])]
-        views = {'image': jnp.stack(made[: len(wide)])}
-        return views | {'local': jnp.stack(made[len(wide) :])} if small else views  # each [.., C, S, S]
+        own, image_HWC = jax.random.fold_in(key, index), image_HWC.astype(jnp.float32) / 255
+        made = {}
+        for name, (kind, first, count) in kinds.items():
+            if count:
+                keys = jax.vmap(lambda v: jax.random.fold_in(own, v))(first + jnp.arange(count))
+                chances = _each(kind.blur, count), _each(kind.solarize, count)
+                made[name] = jax.vmap(lambda *drawn, kind=kind: _view(image_HWC, *drawn, kind=kind, config=config))(keys, *chances)
+        return made
 
-    views = jax.vmap(one)(image_BHWC, jnp.arange(len(image_BHWC)))
+    views = jax.vmap(one)(image_BHWC, jnp.arange(len(image_BHWC)))  # each [B, views, C, S, S]
     return {name: (jnp.moveaxis(x, 2, -1) - jnp.asarray(mean)) / jnp.asarray(std) for name, x in views.items()}
 
 
-def _each(probabilities: tuple[float, ...], count: int) -> list[float]:
-    return [probabilities[min(view, len(probabilities) - 1)] for view in range(count)]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What views of one size are made with; probabilities are those of each view, the last one also of those beyond."""
+
+    size: int
+    scale: tuple[float, float]
+    blur: tuple[float, ...]
+    solarize: tuple[float, ...]
 
 
-def _view(image_HWC: jax.Array, *, key: jax.Array, kind: _Kind, config: ViewsConfig) -> jax.Array:
+def _each(probabilities: tuple[float, ...], count: int) -> jax.Array:
+    return jnp.asarray([probabilities[min(view, len(probabilities) - 1)] for view in range(count)])
+
+
+def _view(
+    image_HWC: jax.Array, key: jax.Array, blur_chance: jax.Array, solar_chance: jax.Array, *, kind: _Kind, config: ViewsConfig
+) -> jax.Array:
+    """One view [C, S, S]."""
     box_key, flip_key, colour_key, grey_key, blur_key, solar_key = jax.random.split(key, 6)
     box = random_box(box_key, side=len(image_HWC), scale=kind.scale)
     image = crop_resize(image_HWC, box_4=box, size=kind.size, mirrored=jax.random.bernoulli(flip_key, config.flip))
@@ -84,14 +90,15 @@ def _view(image_HWC: jax.Array, *, key: jax.Array, kind: _Kind, config: ViewsCon
         image = jnp.where(jax.random.bernoulli(do_key, config.jitter_probability), jitter(image, drawn_4=drawn_4), image)
     if config.grey:
         image = jnp.where(jax.random.bernoulli(grey_key, config.grey), _brightness(image), image)
-    if kind.blur:
+    if any(kind.blur):
         do_key, draw_key = jax.random.split(blur_key)
         low, high = config.blur_sigma
         sigma = jax.random.uniform(draw_key, minval=low, maxval=high)
         radius = min(math.ceil(_TAILS * high), kind.size - 1)
-        image = jnp.where(jax.random.bernoulli(do_key, kind.blur), blur(image, sigma=sigma, radius=radius), image)
-    if kind.solarize:
-        image = jnp.where(jax.random.bernoulli(solar_key, kind.solarize), jnp.where(image >= _HALF, 1 - image, image), image)
+        image = jnp.where(jax.random.bernoulli(do_key, blur_chance), blur(image, sigma=sigma, radius=radius), image)
+    if any(kind.solarize):
+        inverted = jnp.where(image >= _HALF, 1 - image, image)
+        image = jnp.where(jax.random.bernoulli(solar_key, solar_chance), inverted, image)
     return image
 
 
@@ -182,12 +189,21 @@ def _turn_hue(image_CHW: jax.Array, *, turns: jax.Array) -> jax.Array:
 
 
 def blur(image_CHW: jax.Array, *, sigma: jax.Array, radius: int) -> jax.Array:
-    """A Gaussian of deviation `sigma` [px] over 2 radius + 1 pixels each way, the image mirrored at its edges."""
-    offsets_N = jnp.arange(-radius, radius + 1)
-    taps_N = jnp.exp(-0.5 * (offsets_N / sigma) ** 2)
-    taps_N = taps_N / taps_N.sum()
-    for axis in (1, 2):
-        pads = [(radius, radius) if other == axis else (0, 0) for other in range(3)]
-        padded, length = jnp.pad(image_CHW, pads, mode='reflect'), image_CHW.shape[axis]
-        image_CHW = sum(taps_N[n] * jax.lax.slice_in_dim(padded, n, n + length, axis=axis) for n in range(2 * radius + 1))
-    return image_CHW
+    """A Gaussian of deviation `sigma` [px] over 2 radius + 1 pixels each way, a square image mirrored at its edges; radius < S.
+
+    As two matrix products, like `crop_resize`: a sum over shifted images is no faster on a CPU and far slower on what multiplies matrices.
+    """
+    side = image_CHW.shape[1]
+    one_S1, other_1S = jnp.arange(side)[:, None], jnp.arange(side)[None]
+
+    def taps(away: jax.Array) -> jax.Array:
+        return jnp.where(jnp.abs(away) <= radius, jnp.exp(-0.5 * (away / sigma) ** 2), 0)
+
+    # A pixel counts for itself and for its images beyond either edge, which itself is not doubled.
+    before_SS = jnp.where(other_1S > 0, taps(one_S1 + other_1S), 0)
+    after_SS = jnp.where(other_1S < side - 1, taps(2 * (side - 1) - one_S1 - other_1S), 0)
+    weights_SS = taps(one_S1 - other_1S) + before_SS + after_SS
+    weights_SS = weights_SS / weights_SS.sum(1, keepdims=True)
+    high = jax.lax.Precision.HIGH
+    tall_CSW = jnp.einsum('SH,CHW->CSW', weights_SS, image_CHW, precision=high)
+    return jnp.einsum('TW,CSW->CST', weights_SS, tall_CSW, precision=high)

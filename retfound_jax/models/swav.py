@@ -41,10 +41,12 @@ def sinkhorn(scores_BY: jax.Array, *, epsilon: float, iterations: int, weight_B:
     weight_B1 = jnp.ones((len(scores_BY), 1)) if weight_B is None else weight_B.astype(jnp.float32)[:, None]
     best = jnp.where(weight_B1 > 0, scores_BY, -jnp.inf).max()  # a factor for all, which the first division takes out again
     q_BY = jnp.where(weight_B1 > 0, jnp.exp((scores_BY - best) / epsilon), 0)
-    for _ in range(iterations):
+
+    def balanced(_: int, q_BY: jax.Array) -> jax.Array:
         q_BY = _over(q_BY, q_BY.sum(0, keepdims=True))
-        q_BY = _over(q_BY, q_BY.sum(1, keepdims=True))
-    return q_BY
+        return _over(q_BY, q_BY.sum(1, keepdims=True))
+
+    return jax.lax.fori_loop(0, iterations, balanced, q_BY)
 
 
 def _over(x: jax.Array, total: jax.Array) -> jax.Array:

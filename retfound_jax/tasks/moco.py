@@ -49,7 +49,7 @@ class MoCoTask(ContrastiveTask):
         share = momentum_at(progress, start=self.model.momentum)
 
         def followed(copy: jax.Array, param: jax.Array) -> jax.Array:
-            return share * copy + (1 - share) * param
+            return copy + (1 - share) * (param - copy)  # so that what is the same stays the same
 
         return {**params, **{_COPY + name: jax.tree.map(followed, params[_COPY + name], params[name]) for name in _COPIED}}
 
