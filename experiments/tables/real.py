@@ -50,7 +50,7 @@ def odir_labels() -> Study:
         adaptations=('finetune', 'probe'),
         fractions=(0.1, 0.25, 0.5, 1.0),
         recipe=_short(steps=450),
-        judged=Judged(reference='random'),
+        judged=Judged(reference='random', by_patient=('diabetes',)),
     )
 
 

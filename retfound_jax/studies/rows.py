@@ -112,8 +112,18 @@ class Judged:
     metrics: tuple[str, ...] = ('AUROC',)
     targets: tuple[str, ...] = ()  # () the macro mean, and of several labels each as well
     level: str = 'image'  # or patient
+    by_patient: tuple[str, ...] = ()  # targets that are of a person and judged so, where `level` is image
     replicates: int = 1000
     seed: int = 0
+
+    def level_of(self, target: str) -> str:
+        """By what a target is judged: image or patient."""
+        return 'patient' if target in self.by_patient else self.level
+
+    @property
+    def words(self) -> str:
+        """By what is judged, in words."""
+        return f'{self.level} ({", ".join(self.by_patient)} by patient)' if self.by_patient else self.level
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +153,7 @@ class Arm:
         if (target, metric) not in self._known:
             judged = self.judged
             self._known[target, metric] = resampled(
-                self.files, target=target, metric=metric, level=judged.level, replicates=judged.replicates, seed=judged.seed
+                self.files, target=target, metric=metric, level=judged.level_of(target), replicates=judged.replicates, seed=judged.seed
             )
         return self._known[target, metric]
 

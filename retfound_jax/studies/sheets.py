@@ -88,7 +88,7 @@ def _lead(table: Table) -> Iterable[str]:
     judged = table.judged
     yield (
         'Ours: mean over seeds, (mean ± 1.96 SE over seeds, as the papers compute it), [95 % interval over patients, '
-        f'{judged.replicates} resamplings]; judged by {judged.level}.'
+        f'{judged.replicates} resamplings]; judged by {judged.words}.'
     )
     compared = [line.comparison for line in table.lines if line.comparison]
     if compared:

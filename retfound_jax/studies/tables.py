@@ -196,6 +196,7 @@ def to_json(table: Table) -> dict[str, Any]:
         line['row']['origin'] = {'weights': made.row.origin.weights, 'drawn': list(made.row.drawn)}
         if made.comparison is not None:
             line['comparison']['p'] = made.comparison.p
+    value['judged']['level'] = table.judged.words
     return _plain({'format': FORMAT, **value})
 
 
