@@ -48,7 +48,7 @@ def odir_labels() -> Study:
         data=(StudyData(name='odir5k', labels=EYE_LABELS, kind='multi', stratify='cataract'),),
         methods=METHODS,
         adaptations=('finetune', 'probe'),
-        fractions=(0.1, 0.25, 0.5, 1.0),
+        fractions=(0.1, 0.25, 1.0),
         recipe=_short(steps=450),
         judged=Judged(reference='random', by_patient=('diabetes',)),
     )
