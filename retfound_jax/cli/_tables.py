@@ -63,6 +63,8 @@ def load(name: str, assignments: Sequence[str] = ()) -> Any:
 
 
 def _of_file(path: Path) -> list[Entry]:
+    if path.stem.startswith('_') and path.stem != '__init__':
+        return []  # parts that tables share
     module = PACKAGE if path.stem == '__init__' else f'{PACKAGE}.{path.stem}'
     functions = [node for node in ast.parse(path.read_text(encoding='utf-8')).body if isinstance(node, ast.FunctionDef)]
     return [

@@ -42,6 +42,7 @@ class Method:
     weights: str = ''  # run directory, file, or hf:owner/name; '' random; '?' must be given by whoever runs the study
     checkpoint: str = ''  # what the registry calls these weights; '' they are our own, or random
     pretrained_on: tuple[str, ...] = ()  # of our own: datasets, or NAME:train where the test images were left out
+    only: tuple[str, ...] = ()  # datasets it is trained on, where it is not for all, such as weights for OCT; () all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,11 @@ class Study:
         for name in self.train_on:
             if name not in names:
                 raise UsageError(f'the study {self.name} trains on "{name}" and has no such dataset{nearest(name, names)}')
+        for method in self.methods:
+            for name in method.only:
+                if name not in names:
+                    told = f'has "{method.name}" for "{name}" and has no such dataset{nearest(name, names)}'
+                    raise UsageError(f'the study {self.name} {told}')
         for what, values in (('data', names), ('methods', [one.name for one in self.methods]), ('seeds', self.seeds)):
             if not values or len(set(values)) != len(values):
                 raise UsageError(f'{what} of the study {self.name} must be at least one, each once')
@@ -101,6 +107,8 @@ class Study:
         every = tuple(one.name for one in self.data)
         grid = (self.seeds, self.train_on or every, self.adaptations, self.fractions, self.methods)
         for seed, train_on, adaptation, fraction, method in itertools.product(*grid):
+            if method.only and train_on not in method.only:
+                continue
             if seed != self.seeds[0] and not self._drawn_anew(adaptation, fraction, method):
                 continue
             yield CellSpec(
