@@ -5,8 +5,9 @@
 
 The first command trains one method after another, RUNS/METHOD each; started again it goes on where it was stopped. An image counts each
 time that it is drawn, however many views are made of it: equal images, and not equal cost, which each run's log has. Batch, images and
-encoder are the same for all (so DINOv2 goes without its LayerScale); frozen features are the mean of the patch tokens; rates, schedules, losses and views are each method's own, rates scaled to the batch as its source scales them,
-warm-up the same share of the run. DATA/odir5k and DATA/eyepacs_1098 are made by experiments/tables/real.py; the pretraining sees the
+encoder are the same for all, so DINOv2 goes without its LayerScale; frozen features are the mean of the patch tokens. Rates, schedules,
+losses and views are each method's own, rates scaled to the batch as its source scales them, warm-up the same share of the run.
+DATA/odir5k and DATA/eyepacs_1098 are made by experiments/tables/real.py; the pretraining sees the
 training patients of ODIR-5K alone.
 
 Source: Zhou et al., Nature 2023, compare a masked autoencoder with SimCLR, SwAV, DINO and MoCo v3; their numbers are in figures and a
@@ -127,8 +128,8 @@ def _equal(config: TrainConfig, *, method: str, batch: int, images: int, data: d
     given = dataclasses.replace(config.data, batch_size=batch, **data)
     # The encoder that all share has no LayerScale, which DINOv2's has.
     encoder = dataclasses.replace(config.task.model.encoder, layer_scale=None)
-    config = dataclasses.replace(config, task=dataclasses.replace(config.task, model=dataclasses.replace(config.task.model, encoder=encoder)))
-    return dataclasses.replace(config, data=given, optim=optim, steps=steps, epochs=0.0, warmup_epochs=0.0)
+    task = dataclasses.replace(config.task, model=dataclasses.replace(config.task.model, encoder=encoder))
+    return dataclasses.replace(config, task=task, data=given, optim=optim, steps=steps, epochs=0.0, warmup_epochs=0.0)
 
 
 _TINY_VISITS = PhantomConfig(patients=8, image_size=32, visits=2, dr_grades=(0.3, 0.2, 0.2, 0.15, 0.15))
