@@ -115,6 +115,66 @@ GREEN = {
     'data.std': (0.5, 0.5, 0.5),
 }
 
+# facebookresearch/moco-v3 at 38aae44 and 02655ae: CONFIG.md (commands of ViT-Small), main_moco.py (defaults, transforms).
+MOCO = {
+    'data.batch_size': 4096,
+    'data.image_size': 224,
+    'data.mean': IMAGENET_MEAN,
+    'data.std': IMAGENET_STD,
+    'data.views.global_views': 2,
+    'data.views.local_views': 0,
+    'data.views.global_scale': (0.08, 1.0),
+    'data.views.flip': 0.5,
+    'data.views.jitter': (0.4, 0.4, 0.2, 0.1),
+    'data.views.jitter_probability': 0.8,
+    'data.views.grey': 0.2,
+    'data.views.blur': (1.0, 0.1),
+    'data.views.blur_sigma': (0.1, 2.0),
+    'data.views.solarize': (0.0, 0.2),
+    'optim.base_lr': 1.5e-4,
+    'optim.lr': None,
+    'optim.weight_decay': 0.1,
+    'optim.b1': 0.9,
+    'optim.b2': 0.999,
+    'epochs': 300,
+    'warmup_epochs': 40,
+    'task.model.hidden': 4096,
+    'task.model.out': 256,
+    'task.model.temperature': 0.2,
+    'task.model.momentum': 0.99,
+    'task.model.frozen_patch_embed': True,
+    'task.model.encoder.width': 384,
+    'task.model.encoder.depth': 12,
+    'task.model.encoder.patch_size': 16,
+    'task.model.encoder.positions': 'sincos',
+    'task.model.encoder.pool': 'cls',
+    'task.model.encoder.norm_epsilon': 1e-6,
+}
+# google-research/simclr at 0075cc0: README (command of ImageNet); the paper's appendix A for the views.
+SIMCLR = {
+    'data.batch_size': 4096,
+    'data.views.global_scale': (0.08, 1.0),
+    'data.views.jitter': (0.8, 0.8, 0.8, 0.2),
+    'data.views.jitter_probability': 0.8,
+    'data.views.grey': 0.2,
+    'data.views.blur': (0.5,),
+    'data.views.blur_sigma': (0.1, 2.0),
+    'data.views.solarize': (0.0,),
+    'task.model.temperature': 0.1,
+    'task.model.out': 128,
+}
+# facebookresearch/swav at 04b8f43: scripts/swav_400ep_pretrain.sh, src/multicropdataset.py.
+SWAV = SIMCLR | {
+    'data.views.global_scale': (0.14, 1.0),
+    'data.views.local_views': 6,
+    'data.views.local_size': 96,
+    'data.views.local_scale': (0.05, 0.14),
+    'data.views.local_blur': 0.5,
+    'task.model.prototypes': 3000,
+    'task.model.epsilon': 0.05,
+    'task.model.iterations': 3,
+}
+
 TABLES = {
     'pretrain_mae:imagenet_vit_l': IMAGENET,
     'pretrain_mae:retfound_cfp': CFP,
@@ -126,6 +186,9 @@ TABLES = {
     'finetune:retfound_dinov2': DINOV2,
     'linear_probe:retfound_v2': V2 | {'task.adapt': 'head'},
     'pretrain_green:retfound_green': GREEN,
+    'pretrain_ssl:mocov3': MOCO,
+    'pretrain_ssl:simclr': SIMCLR,
+    'pretrain_ssl:swav': SWAV,
 }
 # lr = base rate * images of a step / 256, as each source's code prints it.
 PEAKS = {
@@ -134,6 +197,7 @@ PEAKS = {
     'finetune:retfound_v1': 3.125e-4,
     'finetune:retfound_v2': 4.6875e-4,
     'pretrain_green:retfound_green': 5e-5,
+    'pretrain_ssl:mocov3': 2.4e-3,
 }
 # Millions, with five classes: printed by the run in RETFound's examples/RETFound_MESSIDOR2_demo.ipynb.
 PARAMETERS = {'finetune:retfound_dinov2': 303.23}

@@ -16,6 +16,7 @@ from test_experiments_golden import NAMES
 
 from retfound_jax.core import config as config_lib
 from retfound_jax.data.config import DataConfig
+from retfound_jax.data.device import prepare_batch
 from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.optim import learning_rate
 from retfound_jax.train.loop import train
@@ -93,15 +94,18 @@ def test_the_small_token_reconstruction_runs(tmp_path):
 @pytest.mark.parametrize('name', recipes.TABLES)
 def test_loss_and_gradient_of_the_full_size_fit_together(name):
     """Shapes alone, nothing is computed: two photographs through the model as published."""
-    task, size = made(name).task, made(name).data.image_size
+    task, data = made(name).task, made(name).data
     task = dataclasses.replace(task, classes=tuple('01234')) if hasattr(task, 'classes') else task
     spec = model_spec(task)
-    batch = {'image': jnp.zeros((2, size, size, 3)), 'labels': jnp.zeros((2, 1))}
+    batch = {'image': jnp.zeros((2, data.loaded_size, data.loaded_size, 3), jnp.uint8), 'labels': jnp.zeros((2, 1))}
 
     def loss(params, key):
-        return task.loss(spec.merge(params), batch, key=key)
+        return task.loss(spec.merge(params), prepare_batch(batch, key=key, config=data), key=key)
+
+    def predict(params):
+        return task.predict(spec.merge(params), prepare_batch(batch, key=None, config=data))
 
     grads, _ = jax.eval_shape(jax.grad(loss, has_aux=True), abstract_params(spec), jax.random.key(0))
     assert jax.tree.structure(grads) == jax.tree.structure(abstract_params(spec))
-    score = jax.eval_shape(lambda params: task.predict(spec.merge(params), batch)['score'], abstract_params(spec))
+    score = jax.eval_shape(predict, abstract_params(spec))['score']
     assert score.shape == (2, 5 if task.labels else 1)
