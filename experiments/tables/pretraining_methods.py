@@ -104,7 +104,7 @@ def pretraining(method: str, *, size: str, images: int, batch_size: int = 0, dat
     if size == 'tiny':
         return _tiny(method, images=images, batch_size=batch_size or 8)
     if size not in _SHIPPED:
-        raise UsageError(f'there is no size "{size}"{nearest(size, SIZES)}; there are {", ".join((*SIZES, "tiny"))}')
+        raise UsageError(f'there is no size "{size}"{nearest(size, SIZES) or "; there are " + ", ".join((*SIZES, "tiny"))}')
     _check(method)
     batch = batch_size or _BATCH[size]
     return _equal(_SHIPPED[size][method](), method=method, batch=batch, images=images, data={'path': data, 'phantom': None})
@@ -113,7 +113,7 @@ def pretraining(method: str, *, size: str, images: int, batch_size: int = 0, dat
 def _check(method: str) -> None:
     known = _SHIPPED['small_cpu']
     if method not in known:
-        raise UsageError(f'there is no way of pretraining "{method}"{nearest(method, known)}; there are {", ".join(known)}')
+        raise UsageError(f'there is no way of pretraining "{method}"{nearest(method, known) or "; there are " + ", ".join(known)}')
 
 
 def _equal(config: TrainConfig, *, method: str, batch: int, images: int, data: dict[str, Any]) -> TrainConfig:
