@@ -155,9 +155,10 @@ def _tiny(method: str, *, images: int, batch_size: int) -> TrainConfig:
     })
 
 
-def _narrow(model: Any) -> dict[str, int]:
-    """The fields of width that a method's model has, made small."""
-    small = {'hidden': 16, 'out': 8, 'bottleneck': 8, 'prototypes': 16, 'decoder_width': 16, 'decoder_depth': 1, 'decoder_heads': 2}
+def _narrow(model: Any) -> dict[str, float]:
+    """The fields of width that a method's model has, made small; one of the four patches is seen."""
+    small = {'hidden': 16, 'out': 8, 'bottleneck': 8, 'prototypes': 16, 'mask_ratio': 0.75}
+    small |= {'decoder_width': 16, 'decoder_depth': 1, 'decoder_heads': 2}
     return {field.name: small[field.name] for field in dataclasses.fields(model) if field.name in small}
 
 
