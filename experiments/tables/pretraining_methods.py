@@ -132,7 +132,7 @@ def _equal(config: TrainConfig, *, method: str, batch: int, images: int, data: d
     return dataclasses.replace(config, task=task, data=given, optim=optim, steps=steps, epochs=0.0, warmup_epochs=0.0)
 
 
-_TINY_VISITS = PhantomConfig(patients=8, image_size=32, visits=2, dr_grades=(0.3, 0.2, 0.2, 0.15, 0.15))
+_TINY_VISITS = PhantomConfig(patients=16, image_size=32, visits=2, dr_grades=(0.3, 0.2, 0.2, 0.15, 0.15))
 
 
 def _tiny(method: str, *, images: int, batch_size: int) -> TrainConfig:
