@@ -32,7 +32,7 @@ CALIBRATION_WORDS += 'The larger the dot the more cases behind it.'
 _POINTS = 400  # of a curve; more would not be seen
 _RASTER = 400  # dots of a scatter above which they become one picture
 
-_STYLE = {
+STYLE = {
     'font.family': 'DejaVu Sans',
     'font.size': 10,
     'text.parse_math': False,  # a class named $x$ is text
@@ -148,7 +148,7 @@ def data_uri(data: bytes, *, mime: str) -> str:
 @contextmanager
 def chart(*, square: bool = False, size: tuple[float, float] | None = None) -> Iterator[tuple[Figure, matplotlib.axes.Axes]]:
     """A figure in the page's style, of `size` [inches] where given; drawn and written inside the context."""
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph')  # the reader's own fonts draw what matplotlib's lacks
         figure = Figure(figsize=size or ((4.3, 4.1) if square else (4.3, 3.0)), layout='constrained')
         yield figure, figure.add_subplot()

@@ -34,6 +34,7 @@ _SHADES = LinearSegmentedColormap.from_list('blues', ['#ffffff', '#cfe3f1', '#7f
 _DPI = 200
 MARKS = {'†': 'the checkpoint has seen the test set, or may have', '‡': 'nobody says whether the checkpoint has seen the test set'}
 _CHANCE = {'AUROC': 0.5}
+_CURVE = ('train_on', 'test_on', 'target', 'adaptation', 'metric')  # what the lines of one figure share
 _BOUNDED = frozenset({'AUROC', 'AUPRC', 'accuracy', 'balanced_accuracy', 'F1', 'sensitivity', 'specificity'})
 
 
@@ -52,22 +53,22 @@ def draw(table: StudyTable) -> tuple[Drawn, ...]:
 
 
 def write(table: StudyTable, *, out: Path) -> list[Path]:
-    """Writes every figure as PNG into `out`; returns the paths."""
-    paths = []
-    for one in draw(table):
-        paths.append(out / f'{one.name}.png')
-        atomic_write(paths[-1], one.png)
-    return paths
+    """Writes every figure as PNG into `out`, and all label curves together as one; returns the paths."""
+    made = {one.name: one.png for one in draw(table)}
+    panels = label_panels(table)
+    made |= {slug(table.name, 'labels'): panels} if panels else {}
+    for name, png in made.items():
+        atomic_write(out / f'{name}.png', png)
+    return [out / f'{name}.png' for name in made]
 
 
 def label_curves(table: StudyTable) -> tuple[Drawn, ...]:
     """A figure for each test set: the metric over the share of labels, a line a method."""
-    names = ('train_on', 'test_on', 'target', 'adaptation', 'metric')
     found = []
-    for key, lines in table.groups(*names).items():
+    for key, lines in table.groups(*_CURVE).items():
         curves = _curves(lines, reference=table.reference)
         if curves:
-            where = dict(zip(names, key, strict=True))
+            where = dict(zip(_CURVE, key, strict=True))
             needed = [one for one in table.needed if all(getattr(one, name) == value for name, value in where.items())]
             found.append(_label_curve(table, curves, lines[0], needed))
     return tuple(found)
@@ -86,26 +87,10 @@ def _curves(lines: Sequence[Line], *, reference: str) -> list[tuple[str, list[Li
 
 def _label_curve(table: StudyTable, curves: list[tuple[str, list[Line]]], first: Line, needed: Sequence[Needed]) -> Drawn:
     with figures.chart(size=(6.4, 4.0)) as (figure, axes):
-        colours = _colours([method for method, _ in curves], reference=table.reference)
-        for i, (method, points) in enumerate(curves):
-            shares, values = [line.fraction for line in points], [line.seeds.value for line in points]
-            low, high = ([getattr(line.patients, end) for line in points] for end in ('low', 'high'))
-            if None not in (*low, *high):
-                axes.fill_between(shares, low, high, color=colours[method], alpha=0.15, linewidth=0)
-            style = (0, (5, 2)) if method == table.reference else '-'
-            axes.plot(shares, values, color=colours[method], marker=_MARKERS[i % len(_MARKERS)], markersize=5, linestyle=style, zorder=3)
-        ticks = sorted({line.fraction for _, points in curves for line in points})
-        axes.set_xscale('log')
-        axes.set_xlim(ticks[0] / 1.12, ticks[-1] * 1.06)
+        _curve_axes(axes, table, curves, first, needed)
         axes.set(xlabel='share of the labels used for training (log scale)', ylabel=metric_name(first.metric))
-        axes.set_xticks(ticks, [f'{100 * tick:g}\u202f%' for tick in ticks])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        _reached(axes, needed, colours)
-        _metric_axis(axes.yaxis, first.metric)
         axes.set_title(short(line_place(first), limit=60))
         ends = {method: points[-1] for method, points in curves}
-        _end_labels(axes, [(points.seeds.value, method, colours[method]) for method, points in ends.items()])
         return _drawn(
             figure,
             name=slug(table.name, 'labels', first.train_on, first.test_on, first.target, first.adaptation, first.metric),
@@ -113,6 +98,49 @@ def _label_curve(table: StudyTable, curves: list[tuple[str, list[Line]]], first:
             + joined(f'{method} {number(line.seeds.value, metric=line.metric)}' for method, line in ends.items()),
             caption=_curve_words(first, curves, needed, table),
         )
+
+
+def _curve_axes(
+    axes: matplotlib.axes.Axes, table: StudyTable, curves: list[tuple[str, list[Line]]], first: Line, needed: Sequence[Needed]
+) -> None:
+    colours = _colours([method for method, _ in curves], reference=table.reference)
+    for i, (method, points) in enumerate(curves):
+        shares, values = [line.fraction for line in points], [line.seeds.value for line in points]
+        low, high = ([getattr(line.patients, end) for line in points] for end in ('low', 'high'))
+        if None not in (*low, *high):
+            axes.fill_between(shares, low, high, color=colours[method], alpha=0.15, linewidth=0)
+        style = (0, (5, 2)) if method == table.reference else '-'
+        axes.plot(shares, values, color=colours[method], marker=_MARKERS[i % len(_MARKERS)], markersize=5, linestyle=style, zorder=3)
+    ticks = sorted({line.fraction for _, points in curves for line in points})
+    axes.set_xscale('log')
+    axes.set_xlim(ticks[0] / 1.12, ticks[-1] * 1.06)
+    axes.set_xticks(ticks, [f'{100 * tick:g}\u202f%' for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _reached(axes, needed, colours)
+    _metric_axis(axes.yaxis, first.metric)
+    _end_labels(axes, [(points[-1].seeds.value, method, colours[method]) for method, points in curves])
+
+
+def label_panels(table: StudyTable) -> bytes | None:
+    """All label curves of one metric as one PNG, a row for each adaptation, a column for each target; None where there are not several."""
+    groups = table.groups(*_CURVE)
+    found = {key: _curves(lines, reference=table.reference) for key, lines in groups.items()}
+    found = {key: curves for key, curves in found.items() if curves and key[-1] == next(iter(groups))[-1]}
+    rows, columns = (list(dict.fromkeys(tuple(key[i] for i in places) for key in found)) for places in ((3,), (0, 1, 2)))
+    if len(found) < 2 or len(found) != len(rows) * len(columns):
+        return None
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(figsize=(3.4 * len(columns) + 0.4, 2.7 * len(rows) + 0.3), layout='constrained')
+        grid = figure.subplots(len(rows), len(columns), squeeze=False)
+        for key, curves in found.items():
+            axes = grid[rows.index(key[3:4])][columns.index(key[:3])]
+            needed = [one for one in table.needed if (one.train_on, one.test_on, one.target, one.adaptation, one.metric) == key]
+            _curve_axes(axes, table, curves, groups[key][0], needed)
+            axes.set_title(short(line_place(groups[key][0]), limit=40))
+        figure.supxlabel('share of the labels used for training (log scale)', fontsize=10)
+        figure.supylabel(metric_name(next(iter(found))[-1]), fontsize=10)
+        return _png(figure)
 
 
 def _reached(axes: matplotlib.axes.Axes, needed: Sequence[Needed], colours: dict[str, str]) -> None:
@@ -325,10 +353,15 @@ def _unit(line: Line) -> str:
 
 
 def _drawn(figure: Figure, *, name: str, alt: str, caption: str) -> Drawn:
+    png = _png(figure)
+    return Drawn(name=name, picture=figures.picture(figure, alt=alt, caption=caption), png=png)
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format='png', dpi=_DPI, metadata={'Software': None})
-    return Drawn(name=name, picture=figures.picture(figure, alt=alt, caption=caption), png=buffer.getvalue())
+    return buffer.getvalue()
 
 
 def slug(*parts: str) -> str:

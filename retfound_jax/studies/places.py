@@ -41,6 +41,8 @@ def find(study: Study, *, root: Path, data: Path) -> Places:
             for other in configs:
                 if other != name and not (configs[name].phantom and configs[other].phantom):
                     guard.check_external(configs[name], configs[other])
+    for one in study.data:  # a label that it has not is told before the first cell
+        open_source(dataclasses.replace(configs[one.name], labels=one.labels))
     return Places(
         paths={name: config.path for name, config in configs.items()},
         fingerprints={name: open_source(config).fingerprint for name, config in configs.items()},

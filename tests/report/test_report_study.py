@@ -173,3 +173,10 @@ def test_a_study_without_tables_and_a_damaged_one_are_told(tmp_path: Path, capsy
     path.write_text(json.dumps(whole()))
     assert cli.main(['report', '--workdir', str(tmp_path)]) == 0
     assert (tmp_path / 'report.html').read_text().startswith('<!DOCTYPE html>')
+
+
+def test_all_label_curves_stand_on_one_picture_where_there_are_several() -> None:
+    shares = [line(0.5 + share / 5, target=target, fraction=share) for target in ('cataract', 'myopia') for share in SHARES]
+    picture = study_figures.label_panels(table(document(shares)))
+    assert Image.open(io.BytesIO(picture)).size[0] > Image.open(io.BytesIO(study_figures.draw(table(document(shares)))[0].png)).size[0]
+    assert study_figures.label_panels(table(document(shares[:3]))) is None
