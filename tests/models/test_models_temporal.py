@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from models_helpers import filled
@@ -130,3 +131,47 @@ def test_every_parameter_has_its_letters() -> None:
 def test_numbers_that_do_not_fit_are_refused(changes: dict, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         Temporal(dataclasses.replace(CONFIG, **changes), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.slow
+def test_it_learns_to_predict_from_the_earlier_visit_of_that_eye_and_from_the_time_between() -> None:
+    """On drawn eyes over which the same faint pattern grows with time; one patch of sixteen of the later visit is seen.
+
+    Measured: 0.142 with the true earlier visit, 1.73 with another eye's, 0.153 with another interval.
+    """
+    encoder = ViTConfig(image_size=32, patch_size=8, width=48, depth=2, heads=4, pool='mean_normed', scan=False)
+    config = TemporalConfig(encoder=encoder, decoder_width=48, decoder_depth=1, decoder_heads=4, mask_ratio=0.9)
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Temporal(config, rngs=nnx.Rngs(0))))
+    params = jax.jit(lambda: nnx.state(Temporal(config, rngs=nnx.Rngs(0))))()
+    pattern = jax.random.normal(jax.random.key(3), (32, 32, 3))
+    tx = optax.adamw(optax.cosine_decay_schedule(3e-3, 600), weight_decay=0.01)
+
+    def draw(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        eye_key, time_key = jax.random.split(key)
+        eye = jax.image.resize(jax.random.normal(eye_key, (count, 8, 8, 3)), (count, 32, 32, 3), 'cubic')
+        years = jax.random.uniform(time_key, (count,), minval=0.5, maxval=10.0)
+        return eye, eye + 0.05 * years[:, None, None, None] * pattern, years
+
+    @jax.jit
+    def step(params: nnx.State, opt: optax.OptState, key: jax.Array) -> tuple[nnx.State, optax.OptState]:
+        pairs = draw(jax.random.fold_in(key, 1), 32)
+        grads = jax.grad(lambda params: nnx.merge(graph, params)(*pairs, key=key).loss_B.mean())(params)
+        updates, opt = tx.update(grads, opt, params)
+        return optax.apply_updates(params, updates), opt
+
+    @jax.jit
+    def judge(params: nnx.State) -> tuple[jax.Array, jax.Array, jax.Array]:
+        earlier, later, years = draw(jax.random.key(99), 64)
+
+        def loss(earlier: jax.Array, years: jax.Array) -> jax.Array:
+            return nnx.merge(graph, params)(earlier, later, years, key=jax.random.key(5)).loss_B.mean()
+
+        return loss(earlier, years), loss(jnp.roll(earlier, 1, 0), years), loss(earlier, jnp.roll(years, 1))
+
+    opt = tx.init(params)
+    for number in range(600):
+        params, opt = step(params, opt, jax.random.fold_in(jax.random.key(0), number))
+    true, other_eye, other_time = judge(params)
+    assert true < 0.3  # 1: nothing predicted
+    assert true < 0.3 * other_eye
+    assert true < 0.98 * other_time
