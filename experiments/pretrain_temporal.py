@@ -44,7 +44,7 @@ def siam_mae_vit_s16() -> TrainConfig:
 def small_cpu(*, image_size: int = 96) -> TrainConfig:
     """The encoder of experiments.pretrain_mae:small_cpu, a ViT of 6 blocks of width 192 at 96 px, with a decoder of 2 blocks.
 
-    Of the 36 patches of the later visit 3 are seen.
+    Of the 36 patches of the later visit 3 are seen. Not yet measured.
     """
     encoder = vit_config('Ti', patch_size=16, image_size=image_size, depth=6, scan=False, pool='mean_normed')
     model = TemporalConfig(encoder=encoder, decoder_width=128, decoder_depth=2, decoder_heads=4, mask_ratio=0.9)
