@@ -33,6 +33,8 @@ ENCODER = ViTConfig(image_size=16, patch_size=8, width=8, depth=1, heads=2, pool
 SMALL = {'encoder': ENCODER, 'hidden': 8, 'bottleneck': 4, 'prototypes': 6}
 DINO, DINOV2 = DINOTask(model=DINOConfig(**SMALL)), DINOv2Task(model=DINOv2Config(**SMALL))
 BOTH = pytest.mark.parametrize('task', [DINO, DINOV2], ids=['dino', 'dinov2'])
+# Compiling is what costs: where DINOv2 goes through all that DINO does, DINO is in the slow tier.
+COSTLY = pytest.mark.parametrize('task', [pytest.param(DINO, marks=pytest.mark.slow), DINOV2], ids=['dino', 'dinov2'])
 STUDENTS = ('student', 'student_projector', 'student_patch_projector')
 TEACHERS = ('encoder', 'projector', 'patch_projector')
 
@@ -78,7 +80,7 @@ def test_student_and_teacher_start_alike_and_student_alone_learns(task):
     assert np.abs(kernel).max() <= 0.5 and 0.2 < kernel.std() < 0.4  # uniform within 1 / sqrt(4)
 
 
-@BOTH
+@COSTLY
 def test_what_is_frozen_and_the_teacher_get_no_gradient_and_all_else_does(task):
     graph, state = filled(task)
 
@@ -110,7 +112,7 @@ def test_the_teacher_follows_by_a_cosine_to_nothing(task):
         np.testing.assert_allclose(after['centre'], 0.9 * before['centre'] + 0.1 * np.arange(6.0), rtol=1e-5)
 
 
-@BOTH
+@COSTLY
 def test_rows_that_fill_up_do_not_count_and_a_score_is_the_loss_of_an_image(task):
     graph, state = filled(task)
     mask = jnp.array([True, True, False])
