@@ -12,7 +12,8 @@ training patients of ODIR-5K alone.
 
 Source: Zhou et al., Nature 2023, compare a masked autoencoder with SimCLR, SwAV, DINO and MoCo v3; their numbers are in figures and a
 supplement that we could not read (SwAV there has a ResNet-50). DINOv2 and the prediction of a later visit are not in that comparison.
-Here: not yet measured.
+Here: measured 2026-11-26 on one H200 for 120,064 images at 128 px (`--size vit_s16 --images 120000 --image_size 128`), frozen features alone:
+BUILD.md, "Ways to pretrain". At full length not yet measured.
 """
 
 from __future__ import annotations
@@ -95,8 +96,12 @@ def pretraining_visits_phantom() -> Study:
     return dataclasses.replace(study, data=(visits,))
 
 
-def pretraining(method: str, *, size: str, images: int, batch_size: int = 0, data: str = '') -> TrainConfig:
-    """A method's run at a size: so many images are drawn in all, batch_size a step (0: the size's own), from a dataset's directory.
+def pretraining(method: str, *, size: str, images: int, batch_size: int = 0, image_size: int = 0, data: str = '') -> TrainConfig:
+    """A method's run at a size: so many images are drawn in all, from a dataset's directory.
+
+    Args:
+      batch_size: [images] of a step; 0: the size's own.
+      image_size: [px] of the input and of global views, canvas and local views by the same scale; 0: the recipe's own.
 
     Raises:
       UsageError: there is no such method or size, or not one step of images.
@@ -106,8 +111,21 @@ def pretraining(method: str, *, size: str, images: int, batch_size: int = 0, dat
     if size not in _SHIPPED:
         raise UsageError(f'there is no size "{size}"{nearest(size, SIZES) or "; there are " + ", ".join((*SIZES, "tiny"))}')
     _check(method)
-    batch = batch_size or _BATCH[size]
-    return _equal(_SHIPPED[size][method](), method=method, batch=batch, images=images, data={'path': data, 'phantom': None})
+    batch, config = batch_size or _BATCH[size], _SHIPPED[size][method]()
+    config = _at(config, image_size=image_size) if image_size else config
+    return _equal(config, method=method, batch=batch, images=images, data={'path': data, 'phantom': None})
+
+
+def _at(config: TrainConfig, *, image_size: int) -> TrainConfig:
+    """The recipe at another size of the input [px]; local views stay a whole number of patches."""
+    encoder, views = config.task.model.encoder, config.data.views
+    scale, patch = image_size / config.data.image_size, config.task.model.encoder.patch_size
+    if views is not None:
+        local = max(patch, round(views.local_size * scale / patch) * patch)
+        views = dataclasses.replace(views, canvas=round(views.canvas * scale), local_size=local)
+    model = dataclasses.replace(config.task.model, encoder=dataclasses.replace(encoder, image_size=image_size))
+    data = dataclasses.replace(config.data, image_size=image_size, views=views)
+    return dataclasses.replace(config, task=dataclasses.replace(config.task, model=model), data=data)
 
 
 def _check(method: str) -> None:
@@ -188,7 +206,8 @@ def main(arguments: Sequence[str]) -> None:
     out = Path(values.out)
     with Notice() as notice:
         for method in values.methods:
-            config = pretraining(method, size=values.size, images=values.images, batch_size=values.batch_size, data=values.data)
+            config = pretraining(method, size=values.size, images=values.images, batch_size=values.batch_size,
+                                 image_size=values.image_size, data=values.data)
             train(config, workdir=out / method, resume=True, notice=lambda: notice.given)
     print(' '.join(f'--weights {method}={out / method}' for method in values.methods))
 
@@ -199,5 +218,6 @@ if __name__ == '__main__':
     flags.DEFINE_enum('size', 'small_cpu', [*SIZES, 'tiny'], 'the encoder')
     flags.DEFINE_integer('images', 100_000, 'images drawn in all by each method', lower_bound=1)
     flags.DEFINE_integer('batch_size', 0, 'images of a step; 0: 256 for vit_s16, 128 for small_cpu', lower_bound=0)
+    flags.DEFINE_integer('image_size', 0, 'side of the input [px]; 0: that of the recipe', lower_bound=0)
     flags.DEFINE_list('methods', list(METHODS), 'which to train')
     app.run(main)

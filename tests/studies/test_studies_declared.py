@@ -134,3 +134,11 @@ def test_a_grid_that_means_nothing_is_refused(changes: dict, said: str) -> None:
     given = {'data': (StudyData(name='a', labels=('l',)),), 'methods': (Method(name='m'),), 'recipe': ways.pretraining_methods().recipe}
     with pytest.raises(UsageError, match=said):
         Study(name='s', title='', **given | changes)
+
+
+@pytest.mark.parametrize('method', ways.METHODS)
+def test_a_way_of_pretraining_at_another_size_keeps_its_views_in_proportion(method):
+    config = align(ways.pretraining(method, size='vit_s16', images=512, image_size=112, data='D'))
+    assert config.data.image_size == config.task.image_size == 112
+    if config.data.views is not None:
+        assert config.data.views.canvas == 128 and (not config.data.views.local_views or config.data.views.local_size == 48)
