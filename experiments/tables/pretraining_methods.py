@@ -12,7 +12,7 @@ training patients of ODIR-5K alone.
 
 Source: Zhou et al., Nature 2023, compare a masked autoencoder with SimCLR, SwAV, DINO and MoCo v3; their numbers are in figures and a
 supplement that we could not read (SwAV there has a ResNet-50). DINOv2 and the prediction of a later visit are not in that comparison.
-Here: measured 2026-11-26 on one H200 for 120,064 images at 128 px (`--size vit_s16 --images 120000 --image_size 128`), frozen features alone:
+Here: measured 2026-11-26 on one H200 for 120,064 images at 128 px (`--size vit_s16 --images 120000 --image_size 128`), frozen features:
 BUILD.md, "Ways to pretrain". At full length not yet measured.
 """
 
