@@ -236,7 +236,8 @@ def test_frozen_process_does_not_hold_up_a_restart(run: Run) -> None:
 
 def test_workers_go_with_their_process(run: Run) -> None:
     assert run.call({'0.0': 'worker exit 0', '1.0': 'worker exit 0'}).returncode == 0
-    assert run.said(0)['worker'] and not run.left()
+    assert run.said(0)['worker']
+    wait_for(lambda: not run.left(), 'the end of all workers')
 
 
 def test_nothing_is_left_where_the_launcher_itself_is_killed(run: Run) -> None:

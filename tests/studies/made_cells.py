@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import random
+import signal
 import sys
 import zlib
 from pathlib import Path
@@ -15,6 +18,8 @@ from retfound_jax.evals.predictions import write_predictions
 from retfound_jax.studies import grid, making
 from retfound_jax.studies.cells import Place, write_result
 from retfound_jax.studies.grid import CellSpec, Study
+
+_OPERATIONS = ('open', 'os.rename', 'os.mkdir', 'os.remove', 'os.rmdir')  # audit events
 
 
 def study(**changes: Any) -> Study:
@@ -48,33 +53,60 @@ def table_bytes(made: Study, *, folder: Path) -> dict[str, bytes]:
 
 
 def killed_until_done(folder: Path, *, seed: int, times: int) -> int:
-    """Makes the study in children that are killed at random moments, so many times at most, and then in one that is not; kills that struck.
+    """Makes the study in children that kill themselves before a file operation drawn at random, and then in one that does not; the kills.
 
-    JAX has started no threads in this process, so it may fork.
+    Operations, and not seconds: how many there are does not depend on how fast the machine is. JAX has started no threads in this
+    process, so it may fork.
     """
-    import os
-    import random
-    import signal
-    import threading
+    from retfound_jax.studies import arms
 
-    from retfound_jax.studies import arms, run
-
-    chance, struck = random.Random(seed), 0
     arms.make = make
+    chance, struck = random.Random(seed), 0
+    operations = _operations(folder.with_name(f'{folder.name}_counted'))
     for attempt in range(times + 1):
-        child = os.fork()
-        if not child:
-            run.run(study(), workdir=folder, data=folder)
-            os._exit(0)
-        timer = threading.Timer(chance.uniform(0.01, 0.3), os.kill, (child, signal.SIGKILL))
-        if attempt < times:
-            timer.start()
-        status = os.waitpid(child, 0)[1]
-        timer.cancel()
+        status = _child(folder, dies_at=chance.randint(1, operations) if attempt < times else 0)
+        assert status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL), status
         struck += os.WIFSIGNALED(status)
         if not status:
             break
     return struck
+
+
+def _child(folder: Path, *, dies_at: int, tell: int = -1) -> int:
+    """Makes the study in a fork; its wait status.
+
+    Args:
+      dies_at: file operation before which it dies, counted from 1; 0: none.
+      tell: file descriptor that it writes their number to; -1: none.
+    """
+    from retfound_jax.studies import run
+
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    count = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event in _OPERATIONS:
+            count += 1
+            if count == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    run.run(study(), workdir=folder, data=folder)
+    if tell >= 0:
+        os.write(tell, str(count).encode())
+    os._exit(0)
+
+
+def _operations(folder: Path) -> int:
+    """How many file operations a study takes that nothing disturbs."""
+    read, write = os.pipe()
+    assert _child(folder, dies_at=0, tell=write) == 0
+    os.close(write)
+    with os.fdopen(read) as told:
+        return int(told.read())
 
 
 if __name__ == '__main__':
