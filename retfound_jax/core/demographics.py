@@ -1,0 +1,9 @@
+"""Words for who people are, as everything that stores them, counts them or judges by them uses them."""
+
+from __future__ import annotations
+
+MISSING = 'missing'  # nobody asked, or nobody wrote it down
+DECLINED = 'declined'  # the person was asked and did not say
+NOT_A_GROUP = frozenset({MISSING, DECLINED})  # shown as rows of their own, never the best or the worst group
+FLOOR = 20  # [patients] a group of fewer is not printed
+FLOOR_POSITIVE = 10  # [patients] with fewer positive, or fewer negative ones, a group's performance is not printed
