@@ -26,6 +26,7 @@ class Cell:
     span: Span | None = None
     shade: float | None = None  # background strength, 0 to 1
     quiet: bool = False  # a missing or withheld value
+    absent: bool = False  # evidence that should be there and is not: in red
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Text:
 
     kind: ClassVar[str] = 'text'
     words: str
-    tone: Literal['plain', 'quiet', 'warning', 'lead'] = 'plain'
+    tone: Literal['plain', 'quiet', 'warning', 'lead', 'absent'] = 'plain'  # absent: evidence that is missing, in red
 
 
 @dataclass(frozen=True, kw_only=True)
