@@ -16,7 +16,7 @@ from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, SPLITS, TEXT_COLUMNS, Contents, classes_of, label_column, text_column, words_of
 
 _GIVEN = {'key': 'image', 'patient': 'patient_id', 'laterality': 'eye'}
-_KEPT, _KEPT_SIDE = 512, 256  # [images] of up to that side [px] that a process keeps: 100 MB at most
+_KEPT = {64: 8192, 256: 512}  # up to that side [px], so many images that a process keeps: 100 MB of each at most
 _SHARES = (('train', 0.70), ('val', 0.15), ('test', 0.15))
 
 
@@ -54,6 +54,9 @@ def _fingerprint(config: PhantomConfig) -> str:
     if config.visits == 1:  # what says nothing about one visit changes nothing: runs begun before there were more go on
         for name in ('visits', 'visit_years', 'progressing'):
             del told[name]
+    for name in ('shortcut', 'visibility'):
+        if not told[name]:
+            del told[name]
     return hashlib.sha256((json.dumps(told, indent=1, ensure_ascii=False) + '\n').encode()).hexdigest()
 
 
@@ -75,7 +78,7 @@ class PhantomStore:
 
     def read(self, positions: Sequence[int]) -> list[bytes | np.ndarray]:
         """uint8 [H, W, 3] for each position, not to be written to."""
-        draw = _kept if self.config.image_size <= _KEPT_SIDE else _drawn
+        draw = next((kept for side, kept in _kept.items() if self.config.image_size <= side), _drawn)
         return [draw(self.config, int(self.numbers[position])) for position in positions]
 
 
@@ -88,4 +91,4 @@ def _drawn(config: PhantomConfig, number: int) -> np.ndarray:
 
 
 # To draw a photograph takes longer than a small model trains on it, and every epoch asks for the same ones.
-_kept = functools.lru_cache(maxsize=_KEPT)(_drawn)
+_kept = {side: functools.lru_cache(maxsize=count)(_drawn) for side, count in _KEPT.items()}

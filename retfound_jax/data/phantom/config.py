@@ -9,6 +9,7 @@ import numpy as np
 
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.core.random import example_rng
+from retfound_jax.data.phantom.planted import Shortcut, Visibility
 from retfound_jax.data.phantom.sites import ETHNICITIES, LINKS, SITES, EthnicGroup, PrevalenceLink, SiteStyle
 
 
@@ -36,6 +37,7 @@ class Stream(IntEnum):
     COURSE = 40
     VISITS = 41
     WORSE = 42
+    MARK = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,9 @@ class PhantomConfig:
     visits: int = 1  # of each patient, both eyes photographed at each; the first is the photograph of a phantom of one visit
     visit_years: float = 2.0  # [years] from a visit to the next in the mean; each gap is a half to one and a half of it
     progressing: float = 0.35  # share of eyes of middling risk whose retinopathy gets worse (data/phantom/progress.py)
+    # Effects of known size for studies to find (data/phantom/planted.py); off, and then no picture differs by a byte.
+    shortcut: Shortcut | None = None
+    visibility: tuple[Visibility, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -115,3 +120,19 @@ def _check_names(config: PhantomConfig) -> None:
         if link.value not in known[link.attribute]:
             near = nearest(link.value, known[link.attribute])
             raise UsageError(f'the phantom links {link.disease} to {link.attribute} "{link.value}", which nobody has{near}')
+    for one in config.visibility:
+        if one.value not in known[one.attribute]:
+            near = nearest(one.value, known[one.attribute])
+            raise UsageError(f'the phantom draws {one.disease} otherwise for {one.attribute} "{one.value}", which nobody has{near}')
+    if config.shortcut:
+        _check_shortcut(config.shortcut, config.sites)
+
+
+def _check_shortcut(shortcut: Shortcut, sites: tuple[SiteStyle, ...]) -> None:
+    names = [site.name for site in sites]
+    if shortcut.fails_at not in names:
+        near = nearest(shortcut.fails_at, names) or f'; it has {", ".join(names)}'
+        raise UsageError(f'the shortcut of the phantom fails at "{shortcut.fails_at}", which is no site{near}')
+    own = [site.name for site in sites if site.notch]
+    if shortcut.mark == 'notch' and own:
+        raise UsageError(f'the shortcut of the phantom is a notch, which the camera of {own[0]} always has; choose cast or border')

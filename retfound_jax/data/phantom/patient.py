@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import logit, ndtr
 
 from retfound_jax.core.errors import UsageError
-from retfound_jax.data.phantom.config import PhantomConfig, Stream, stream
+from retfound_jax.core.random import example_rng
+from retfound_jax.data.phantom.config import PhantomConfig, Stream, later, stream
 from retfound_jax.data.phantom.progress import Start, Visit, draw_visits
 from retfound_jax.data.phantom.sites import SiteStyle
 
@@ -84,6 +85,19 @@ def draw_patient(config: PhantomConfig, patient_index: int) -> Patient:
     )
 
 
+def who(patient: Patient) -> dict[str, str]:
+    """What links and planted effects ask of a person."""
+    return {'sex': patient.sex, 'ethnicity': patient.ethnicity, 'country': patient.site.country, 'site': patient.site.name}
+
+
+def marked(config: PhantomConfig, patient: Patient, *, side: int, visit: int, label: int) -> bool:
+    """Whether the photograph of that eye (0 right, 1 left) at that visit bears the mark of the planted shortcut; `label` is its label's."""
+    if config.shortcut is None:
+        return False
+    chance = example_rng(config.seed, later(Stream.MARK, visit), 2 * patient.source + side).random()
+    return config.shortcut.bears(chance, label=label, site=patient.site.name)
+
+
 def visits_of(config: PhantomConfig, patient: Patient, side: int) -> tuple[Visit, ...]:
     """What the eye of that side (0 right, 1 left) shows at each visit."""
     eye = patient.eyes[side]
@@ -105,9 +119,13 @@ def table(config: PhantomConfig) -> dict[str, np.ndarray]:
 
 
 def _rows(config: PhantomConfig, patient: Patient) -> list[dict[str, object]]:
-    if config.visits == 1:
-        return _first_rows(patient)
-    return [row for side, first in enumerate(_first_rows(patient)) for row in _visit_rows(first, visits_of(config, patient, side))]
+    eyes = [[row] for row in _first_rows(patient)]
+    if config.visits > 1:
+        eyes = [_visit_rows(row, visits_of(config, patient, side)) for side, (row,) in enumerate(eyes)]
+    if config.shortcut:
+        for side, visit, row in ((side, visit, row) for side, rows in enumerate(eyes) for visit, row in enumerate(rows)):
+            row['marked'] = int(marked(config, patient, side=side, visit=visit, label=int(row[config.shortcut.label])))
+    return [row for rows in eyes for row in rows]
 
 
 def _visit_rows(first: dict[str, object], visits: tuple[Visit, ...]) -> list[dict[str, object]]:

@@ -15,8 +15,10 @@ from retfound_jax.data.phantom.draw_canvas import Canvas, Landmarks, Pose, ellip
 from retfound_jax.data.phantom.draw_fundus import Disc
 from retfound_jax.data.phantom.draw_lesions import KINDS, Severity
 from retfound_jax.data.phantom.draw_vessels import ARTERY, VEIN, Vessel
-from retfound_jax.data.phantom.patient import Eye, Patient, draw_patient, visits_of
+from retfound_jax.data.phantom.patient import Eye, Patient, draw_patient, marked, visits_of, who
+from retfound_jax.data.phantom.planted import strengths
 from retfound_jax.data.phantom.progress import Visit, new_lesions
+from retfound_jax.data.phantom.sites import SiteStyle
 
 MASKS = ('fov', 'disc', 'cup', 'fovea', 'macula', 'artery', 'vein', *KINDS)
 _LEVELS = 5  # of strength, for vessels thinner than a pixel
@@ -32,6 +34,7 @@ _PALE = {  # colour, opacity and blur [px at 384] of what is brighter than the r
     'exudate': (np.array([1.02, 0.93, 0.58], np.float32), 0.92, 0.7),
     'cotton_wool': (np.array([0.92, 0.84, 0.68], np.float32), 0.66, 3.2),
 }
+_DARK = np.array([0.15, 0.03, 0.01], np.float32)  # of pale lesions that are planted the other way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +96,13 @@ def draw_eye(config: PhantomConfig, index: int, *, lesions: bool = True) -> Phot
         _lesions(layers, poses[0], marks, visits[: now + 1], chance, amd=eye.amd, age=patient.age)
     reflex = _vessels(layers, vessels, poses[1])
     patient = _aged(config, patient, years=at.years) if now else patient
-    scene = _compose(_scene(patient, poses[1], marks, disc, chance), layers, reflex)
-    image, inside = _photograph(scene, config, patient, poses[1], camera, eye=number)
     labels = _labels(replace(eye, dr_grade=at.dr_grade, cup_to_disc=at.cup_to_disc))
+    visible = strengths(config.visibility, who=who(patient))
+    scene = _compose(_scene(patient, poses[1], marks, disc, chance), layers, reflex, visible)
+    style = patient.site
+    if config.shortcut and marked(config, patient, side=number % 2, visit=now, label=int(labels[config.shortcut.label])):
+        style = config.shortcut.on(style)
+    image, inside = _photograph(scene, config, patient, style, poses[1], camera, eye=number)
     shown = {'laterality': eye.laterality, 'labels': labels, 'severity': at.severity, 'visit': at}
     return Photograph(image=image, masks=_masks(layers, inside), patient=patient, **shown)
 
@@ -183,17 +190,24 @@ def _scene(patient: Patient, pose: Pose, marks: Landmarks, disc: Disc, chance: d
     return scene
 
 
-def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas) -> np.ndarray:
-    """Lays pale lesions, then blood, over the scene."""
+def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas, visible: dict[str, float]) -> np.ndarray:
+    """Lays pale lesions, then blood, over the scene; `visible` has the strength of a layer where it is not 1 (planted.Visibility)."""
     unit = scene.shape[0] / 384
     for name, (colour, opacity, blur) in _PALE.items():
-        if layers[name].pixels_HW.any():
-            paint_over(scene, layers[name].blurred(blur * unit) * np.float32(opacity), colour)
-    density = _weigh([layers[name] for name in _FLOW], _FLOW_DENSITY, blur=0.75 * unit)
+        if layers[name].pixels_HW.any() and visible.get(name, 1.0):
+            strength = visible.get(name, 1.0)
+            alpha = layers[name].blurred(blur * unit) * np.float32(opacity * abs(strength))
+            paint_over(scene, alpha, colour if strength > 0 else _DARK)
+    density = _weigh([layers[name] for name in _FLOW], _scaled(_FLOW_DENSITY, _FLOW, visible), blur=0.75 * unit)
     density -= _weigh([reflex], _GLINT, blur=0.6 * unit)
     if any(layers[name].pixels_HW.any() for name in _LEAK):
-        density += _weigh([layers[name] for name in _LEAK], _LEAK_DENSITY, blur=0.8 * unit)
+        density += _weigh([layers[name] for name in _LEAK], _scaled(_LEAK_DENSITY, _LEAK, visible), blur=0.8 * unit)
     return cv2.multiply(scene, cv2.exp(-density))
+
+
+def _scaled(density_CK: np.ndarray, names: tuple[str, ...], visible: dict[str, float]) -> np.ndarray:
+    """The optical density of each layer at the strength with which it shows."""
+    return density_CK * np.array([visible.get(name, 1.0) for name in names], np.float32) if visible else density_CK
 
 
 def _weigh(layers: list[Canvas], weights: np.ndarray, *, blur: float) -> np.ndarray:
@@ -203,10 +217,10 @@ def _weigh(layers: list[Canvas], weights: np.ndarray, *, blur: float) -> np.ndar
 
 
 def _photograph(
-    scene: np.ndarray, config: PhantomConfig, patient: Patient, pose: Pose, chance: _Chance, *, eye: int
+    scene: np.ndarray, config: PhantomConfig, patient: Patient, style: SiteStyle, pose: Pose, chance: _Chance, *, eye: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scene as the site's camera takes it: uint8 [size, size, 3], and how far each pixel lies inside the field."""
-    camera, style, size = chance(Stream.CAMERA), patient.site, config.image_size
+    """The scene as a camera takes it: uint8 [size, size, 3], and how far each pixel lies inside the field."""
+    camera, size = chance(Stream.CAMERA), config.image_size
     scene = draw_camera.expose(scene, draw_camera.light(camera, style, pose, haze=patient.haze))
     image = draw_camera.develop(scene, style, camera, size=size, haze=patient.haze)
     inside = draw_camera.field_of_view(pose, style, size)
