@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from retfound_jax.core.errors import UsageError
+from retfound_jax.data.compose import ComposeConfig
 from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.data.views_config import ViewsConfig
 
@@ -25,6 +26,7 @@ class DataConfig:
     # that exists keeps at least one patient.
     stratify: str = ''
     draw: int = 0  # which choice of patients: another number, another hash
+    compose: ComposeConfig | None = None  # training only: so many images (of the `fraction`), with given shares of a column's values
     # Training only: label, or age, that orders the visits of an eye: rows 2i and 2i+1 of a batch are an earlier and a later one, each
     # cropped by itself, flipped alike. An epoch goes over each row that has a later visit, which is drawn anew. '': no pairs.
     pairs: str = ''
@@ -51,6 +53,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def whole(self, split: str) -> DataConfig:
+        """The same images for evaluation: all rows of a split, whatever part of them is trained on."""
+        return replace(self, split=split, fraction=1.0, compose=None)
 
     @property
     def central_share(self) -> float:

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.data.compose import composed
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, Contents, Store, class_column
+from retfound_jax.data.strata import Strata, find_strata
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
     """Chosen rows of a dataset, with their table and their labels; images are read on demand. Row i is `source[i]`.
 
-    `table` holds key, patient, group, laterality, sex, age, ethnicity, country, site, camera and every `label:NAME`, one value a row.
+    `table` holds key, patient, group, laterality, sex, age, ethnicity, country, site, camera, diabetes_type, source, age_word and every `label:NAME`,
+    one value a row.
     `labels` [rows, Y] float32 holds the columns of `label_names` (NaN where missing); `label_classes` names the classes of each label
     (and of the demographics asked for as labels), None for a number. `fingerprint` stands for the data AND the choice of rows.
     """
@@ -53,11 +56,12 @@ class Reader:
 
 
 def open_source(config: DataConfig) -> Source:
-    """Opens what `config` names: one split, the rows with at least one of the labels, and the wanted share of their patients.
+    """Opens what `config` names: one split, the rows with at least one of the labels, and the wanted share or composition of them.
 
     Raises:
       UserError: the data are missing, unfinished, damaged or of another version.
-      UsageError: not exactly one place is named, a split or label is unknown, or the label to stratify by has no classes.
+      UsageError: not exactly one place is named, a split, label or column is unknown, the label to stratify by has no classes, or there
+        are too few images for the composition.
     """
     contents = _contents(config)
     classes = dict(contents.classes)
@@ -71,6 +75,10 @@ def open_source(config: DataConfig) -> Source:
         strata = _strata(config, contents, classes)[rows]
         rows = rows[_share(contents.columns['group'][rows], strata, fraction=config.fraction, draw=config.draw)]
         choice += [config.stratify, config.draw] if config.stratify or config.draw else []
+    if config.compose:
+        strata = _strata_of(config.compose.by, contents, rows, field='data.compose.by')
+        rows = rows[composed(config.compose, strata=strata, people=contents.columns['group'][rows], draw=config.draw)]
+        choice += ['compose', config.compose.by, sorted(config.compose.shares), config.compose.images, config.draw]
     return Source(
         table={name: values[rows] for name, values in contents.columns.items()},
         labels=labels[rows],
@@ -111,6 +119,10 @@ def _label(config: DataConfig, contents: Contents, classes: dict[str, list[str] 
         return contents.columns[name]
     classes[name] = contents.words[name]
     return class_column(contents.columns[name], contents.words[name])
+
+
+def _strata_of(by: str, contents: Contents, rows: np.ndarray, *, field: str) -> Strata:
+    return find_strata(by, columns=contents.columns, classes=contents.classes, rows=rows, field=field)
 
 
 def _strata(config: DataConfig, contents: Contents, classes: dict[str, list[str] | None]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
@@ -24,7 +23,7 @@ class Validator:
     def __init__(self, program: Program, *, validation: Validation | None) -> None:
         config = program.config
         self._program, self._validation, self._config = program, validation, config
-        self._data = dataclasses.replace(config.data, split=config.eval_split, fraction=1.0)
+        self._data = config.data.whole(config.eval_split)
         self._predict = make_predict(config, spec=program.spec, mesh=program.mesh)
         self._gather = jax.jit(lambda x: x, out_shardings=replicated(program.mesh))
 
