@@ -105,7 +105,7 @@ def _data(config: Any, *, dataset: str) -> Any:
         return DataConfig(path=dataset, augment='none')
     if not isinstance(config.get('data'), dict):
         return None
-    data = dataclasses.replace(from_dict(DataConfig, config['data']), labels=(), fraction=1.0)
+    data = dataclasses.replace(from_dict(DataConfig, config['data']).whole('test'), labels=())
     return None if data.path and not is_remote(data.path) and not Path(data.path).is_dir() else data
 
 

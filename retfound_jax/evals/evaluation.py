@@ -60,6 +60,6 @@ def _on_dataset(data: DataConfig, dataset: str) -> DataConfig:
 
 def _validation(run: TrainedModel) -> Predictions | None:
     """Predictions of the run's own validation split; None where it has no labelled image."""
-    if not len(open_source(replace(run.config.data, split=run.config.eval_split, fraction=1.0))):
+    if not len(open_source(run.config.data.whole(run.config.eval_split))):
         return None
     return predict(run, split=run.config.eval_split)

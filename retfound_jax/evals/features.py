@@ -24,7 +24,7 @@ def extract(spec: ModelSpec, params: Tree, *, data: DataConfig, split: str) -> t
     Args:
       spec: of a model with an `encoder` that embeds, such as a Classifier.
     """
-    data = dataclasses.replace(data, split=split, fraction=1.0, views=None)
+    data = dataclasses.replace(data.whole(split), views=None)
     source = open_source(data)
 
     @jax.jit

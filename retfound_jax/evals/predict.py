@@ -6,7 +6,6 @@ Letters: N images, B batch, Y label columns, S score columns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,7 +38,7 @@ def predict(run: TrainedModel, *, split: str, data: DataConfig | None = None) ->
     split has no labelled image; a UsageError when the run is a pretraining run.
     """
     check_supervised(run)
-    config = replace(data or run.config.data, split=split, fraction=1.0)
+    config = (data or run.config.data).whole(split)
     source = open_source(config)
     if not len(source):
         raise UserError(

@@ -36,7 +36,7 @@ def save_triples(run: Run, *, split: str = 'test', count: int = 6, out: Path | N
     """
     if run.task.kind != 'mae':
         raise UsageError(f'{run.workdir} is a {run.task.kind} run and reconstructs nothing; give a pretraining run')
-    data = dataclasses.replace(run.config.data, split=split, batch_size=count, fraction=1.0)
+    data = dataclasses.replace(run.config.data.whole(split), batch_size=count)
     batch = next(itertools.chain(eval_batches(data, open_source(data)), [None]))
     if batch is None:
         raise UserError(f'the split "{split}" has no image to reconstruct; ingest more or name another split')

@@ -51,7 +51,7 @@ class Ground:
         """A dataset of the study with the image form of `like`, all patients."""
         one = self.study.dataset(name)
         place = {'path': '' if one.phantom else self.paths[name], 'tfds_name': '', 'phantom': one.phantom}
-        return dataclasses.replace(like, **place, labels=one.labels, fraction=1.0, stratify='', draw=0, views=None)
+        return dataclasses.replace(like.whole(like.split), **place, labels=one.labels, stratify='', draw=0, views=None)
 
     def config(self, spec: CellSpec) -> TrainConfig:
         """The whole configuration of a cell's fine-tuning; a probe takes its encoder, its data and its seed."""

@@ -140,7 +140,7 @@ def _rows(config: DataConfig) -> _Rows:
     """All images of all splits."""
     if config.path:
         return _of_index(config)
-    parts = {split: open_source(dataclasses.replace(config, split=split, labels=(), fraction=1.0)) for split in SPLITS}
+    parts = {split: open_source(dataclasses.replace(config.whole(split), labels=())) for split in SPLITS}
     columns = {name: np.concatenate([part.table[name] for part in parts.values()]) for name in ('key', 'patient', 'group')}
     side = np.concatenate([np.full(len(part), split) for split, part in parts.items()])
     nothing = np.full(len(side), '')
