@@ -21,7 +21,7 @@ from retfound_jax.core.files import read_json
 from retfound_jax.core.storage import is_remote
 from retfound_jax.data.remote import RemoteDataset, RemoteShard, fetch_all, open_remote
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, NUMBER_COLUMNS, SPLITS, TEXT_COLUMNS, Contents, RecordFailure, text_column
-from retfound_jax.ingest.records import SCHEMA_VERSION, decode_image
+from retfound_jax.ingest.records import READABLE, SINCE_2, decode_image
 
 # What reading needs is imported above, and not in the threads that read: tensorflow_datasets makes every import of the process a lazy one
 # while it is being imported itself, and a thread that imports something then gets a stand-in that cannot be used.
@@ -48,7 +48,7 @@ def open_dataset(path: Path | str, *, split: str) -> Contents:
     shards = [_shard(path, item, remote) for item in manifest['shards'] if item['split'] == split]
     if remote:
         remote.check_room([shard.remote for shard in shards if shard.remote])
-    columns, words = _columns(path, split=split, labels=list(manifest['labels']))
+    columns, words = _columns(path, split=split, labels=list(manifest['labels']), absent=SINCE_2 if manifest['schema_version'] == 1 else ())
     counted = sum(shard.take for shard in shards)
     if counted != len(columns['key']):
         raise _damaged(path, f'index.parquet lists {len(columns["key"])} images of the split "{split}" and the shards hold {counted}')
@@ -81,31 +81,36 @@ def _manifest(path: Path) -> dict[str, Any]:
         raise UserError(f'{path} is not a dataset: it has no manifest.json; name the directory that ingest wrote')
     manifest = read_json(path / 'manifest.json')
     version = manifest.get('schema_version') if isinstance(manifest, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f'the dataset {path} has schema version {version} and this program reads {SCHEMA_VERSION}; ingest the images again')
+    if version not in READABLE:
+        known = ' and '.join(map(str, READABLE))
+        raise UserError(f'the dataset {path} has schema version {version} and this program reads {known}; ingest the images again')
     missing = [name for name in ('splits', 'shards', 'labels', 'fingerprint') if name not in manifest]
     if missing:
         raise _damaged(path, f'its manifest.json has no {" and no ".join(missing)}')
     return manifest
 
 
-def _columns(path: Path, *, split: str, labels: list[str]) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """The rows of the split in the order of their positions, and the words of each demographic in all splits."""
+def _columns(
+    path: Path, *, split: str, labels: list[str], absent: Sequence[str] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The rows of the split in the order of their positions, and the words of each demographic in all splits. absent: '' everywhere."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    names = [*TEXT_COLUMNS, *NUMBER_COLUMNS, *(LABEL + label for label in labels)]
+    texts = [name for name in TEXT_COLUMNS if name not in absent]
+    numbers = [*NUMBER_COLUMNS, *(LABEL + label for label in labels)]
     try:
-        table = pq.read_table(path / 'index.parquet', columns=['split', 'position', *names])
-        words = {name: sorted(filter(None, pc.unique(table.column(name)).to_pylist())) for name in DEMOGRAPHICS if name in TEXT_COLUMNS}
+        table = pq.read_table(path / 'index.parquet', columns=['split', 'position', *texts, *numbers])
+        words = {name: sorted(filter(None, pc.unique(table.column(name)).to_pylist())) for name in DEMOGRAPHICS if name in texts}
         table = table.filter(pc.equal(table.column('split'), split)).sort_by('position')
-        text = {name: text_column(table.column(name).to_pylist()) for name in TEXT_COLUMNS}
+        text = {name: text_column(table.column(name).to_pylist() if name in texts else [''] * len(table)) for name in TEXT_COLUMNS}
     except FileNotFoundError as error:
         raise _damaged(path, 'it has no index.parquet') from error
     except (pa.ArrowException, KeyError) as error:
         raise _damaged(path, f'its index.parquet cannot be read ({str(error).splitlines()[0]})') from error
-    return text | {name: table.column(name).to_numpy().astype(np.float32) for name in names[len(TEXT_COLUMNS) :]}, words
+    words |= {name: [] for name in DEMOGRAPHICS if name in absent}
+    return text | {name: table.column(name).to_numpy().astype(np.float32) for name in numbers}, words
 
 
 def _damaged(path: Path, what: str) -> UserError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from retfound_jax.data.store import DEMOGRAPHICS, LABEL, SPLITS, TEXT_COLUMNS, C
 
 _GIVEN = {'key': 'image', 'patient': 'patient_id', 'laterality': 'eye'}
 _KEPT = {64: 8192, 256: 512}  # up to that side [px], so many images that a process keeps: 100 MB of each at most
+_SOURCE = 'phantom'  # where its photographs come from
 _SHARES = (('train', 0.70), ('val', 0.15), ('test', 0.15))
 
 
@@ -35,7 +36,7 @@ def open_phantom(config: PhantomConfig, *, split: str) -> Contents:
     each = 2 * config.visits  # photographs of a patient
     groups = np.repeat([f'P{source:06d}' for source in sources], each)
     rows = np.flatnonzero(np.repeat([_split_of(source) == split for source in sources], each))
-    text = {name: text_column(given[_GIVEN.get(name, name)]) for name in TEXT_COLUMNS if name != 'group'} | {'group': groups}
+    text = {name: _text(given, name) for name in TEXT_COLUMNS} | {'group': groups}
     labels = {name: values for name, values in given.items() if name not in {*text, *_GIVEN.values(), 'age'}}
     classes = {name: classes_of(values) for name, values in labels.items()}
     columns = text | {'age': given['age'].astype(np.float32)}
@@ -47,6 +48,11 @@ def open_phantom(config: PhantomConfig, *, split: str) -> Contents:
         store=PhantomStore(config=config, numbers=rows),
         fingerprint=_fingerprint(config),
     )
+
+
+def _text(given: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    values = given.get(_GIVEN.get(name, name))
+    return text_column([_SOURCE if name == 'source' else ''] * len(given['image']) if values is None else values)
 
 
 def _fingerprint(config: PhantomConfig) -> str:

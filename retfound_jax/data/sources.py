@@ -21,8 +21,8 @@ from retfound_jax.data.strata import Strata, find_strata
 class Source:
     """Chosen rows of a dataset, with their table and their labels; images are read on demand. Row i is `source[i]`.
 
-    `table` holds key, patient, group, laterality, sex, age, ethnicity, country, site, camera, diabetes_type, source, age_word and every `label:NAME`,
-    one value a row.
+    `table` holds key, patient, group, laterality, sex, age, ethnicity, country, site, camera, diabetes_type, source, age_word
+    and every `label:NAME`, one value a row.
     `labels` [rows, Y] float32 holds the columns of `label_names` (NaN where missing); `label_classes` names the classes of each label
     (and of the demographics asked for as labels), None for a number. `fingerprint` stands for the data AND the choice of rows.
     """

@@ -10,11 +10,14 @@ import numpy as np
 
 from retfound_jax.core.errors import UserError
 
-# The columns every table has. Text is '' and a number NaN where it is missing. `group` joins patients that share an image.
-TEXT_COLUMNS = ('key', 'patient', 'group', 'laterality', 'sex', 'ethnicity', 'country', 'site', 'camera')
+# The columns every table has. Text is '' and a number NaN where it is missing. `group` joins patients that share an image; `age_word` is
+# 'declined' where the person did not say the age.
+TEXT_COLUMNS = (
+    'key', 'patient', 'group', 'laterality', 'sex', 'ethnicity', 'country', 'site', 'camera', 'diabetes_type', 'source', 'age_word'
+)
 NUMBER_COLUMNS = ('age',)
 # Those that can be asked for as labels.
-DEMOGRAPHICS = ('age', 'sex', 'ethnicity', 'country', 'site', 'camera', 'laterality')
+DEMOGRAPHICS = ('age', 'sex', 'ethnicity', 'country', 'site', 'camera', 'diabetes_type', 'source', 'laterality')
 SPLITS = ('train', 'val', 'test')
 LABEL = 'label:'
 _MOST_CLASSES = 64

@@ -23,6 +23,7 @@ from retfound_jax.data.store import (
     text_column,
     words_of,
 )
+from retfound_jax.ingest.records import SINCE_2
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -142,6 +143,7 @@ def _contents(
     patients = next((text_column(chosen[name]) for name in _PATIENTS if name in chosen), keys)
     text = {name: text_column(given.get(name, [''] * count)) for name in TEXT_COLUMNS}
     text |= {'key': keys, 'patient': patients, 'group': text_column(given.get('group', patients))}
+    text['source'] = text_column(given.get('source', [builder.name] * count))  # so that a mixture can be told apart
     columns = text | {'age': np.asarray(given.get('age', np.full(count, np.nan)), np.float32)}
     features, classes = dict(builder.info.features.items()), {}
     for name, values in chosen.items():
@@ -153,9 +155,10 @@ def _contents(
             continue  # free text is no label
         classes[name] = found
         columns[LABEL + name] = np.where(values < 0, np.nan, values).astype(np.float32) if names else label_column(values, found)
+    everywhere = {'source': text_column([builder.name]), **everywhere}
     words = {name: words_of(everywhere[name]) if name in everywhere else [] for name in DEMOGRAPHICS if name in text}
     rows = hashlib.sha256('\n'.join([builder.info.full_name, split, *hashes]).encode())
-    for name in sorted(columns):
+    for name in sorted(name for name in columns if name in given or name not in SINCE_2):  # what it never had changes nothing
         rows.update(np.ascontiguousarray(columns[name]).tobytes())
     return Contents(columns=columns, classes=classes, words=words, store=store, fingerprint=rows.hexdigest())
 

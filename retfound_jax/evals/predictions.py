@@ -25,7 +25,7 @@ from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import atomic_write
 
 KINDS = ('single', 'multi', 'ordinal', 'regress')
-TEXT_COLUMNS = ('laterality', 'sex', 'ethnicity', 'country', 'site', 'camera')
+TEXT_COLUMNS = ('laterality', 'sex', 'ethnicity', 'country', 'site', 'camera', 'diabetes_type', 'source')
 _METADATA = b'retfound'
 
 

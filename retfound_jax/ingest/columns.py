@@ -21,6 +21,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     'country': ('country',),
     'site': ('site', 'siteid', 'center', 'centre', 'hospital', 'clinic', 'institution'),
     'camera': ('camera', 'cameramodel', 'device', 'manufacturer'),
+    'diabetes_type': ('diabetestype', 'typeofdiabetes', 'dmtype', 'diabetictype'),
+    'source': ('source', 'datasource', 'imagesource', 'cohort'),
     'modality': ('modality',),
 }
 _LATERALITY = {'l': 'L', 'left': 'L', 'os': 'L', 'le': 'L', 'r': 'R', 'right': 'R', 'od': 'R', 're': 'R'}
@@ -62,6 +64,9 @@ class Person:
     country: str = ''
     site: str = ''
     camera: str = ''
+    diabetes_type: str = ''
+    source: str = ''
+    age_word: str = ''  # 'declined' where the person did not say
     modality: str = ''
 
 

@@ -17,6 +17,7 @@ from retfound_jax.ingest.records import Record
 from retfound_jax.ingest.work import Picture
 
 WORDS = ('patient', 'laterality', 'sex', 'camera', 'site', 'modality')  # what both a table and a file's header may say
+_OF_TABLE = ('ethnicity', 'country', 'diabetes_type', 'source', 'age_word')  # what no header says
 YOUNG = 'young'  # noted of a picture whose patient's age is a placeholder
 _PIXELS = ('frame', 'source_height', 'source_width', 'fov', 'pixel_sha256', 'phash')
 _FIELDS = tuple(field.name for field in dataclasses.fields(Record) if field.name != 'image')
@@ -118,4 +119,4 @@ def _merged(about: About, info: Processed, *, min_age: float, modality: str) -> 
         notes.append(YOUNG)
         age = math.nan
     values |= {'patient': values['patient'] or about.name, 'modality': values['modality'] or modality, 'age': age}
-    return values | {'ethnicity': person.ethnicity, 'country': person.country}, tuple(notes)
+    return values | {name: getattr(person, name) for name in _OF_TABLE}, tuple(notes)

@@ -10,7 +10,7 @@ from typing import Any
 
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import read_json, sha256_file
-from retfound_jax.ingest.records import SCHEMA_VERSION
+from retfound_jax.ingest.records import READABLE
 from retfound_jax.ingest.tally import Census, Classes
 from retfound_jax.ingest.writer import Shard
 
@@ -29,8 +29,9 @@ def read(folder: Path | str) -> dict[str, Any]:
         raise UserError(f'{folder} holds no {FILE}, so it is not a dataset; make one with `retfound ingest`')
     content = read_json(folder / FILE)
     version = content.get('schema_version') if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(f'{folder / FILE} has schema version {version} and this program reads {SCHEMA_VERSION}; ingest again')
+    if version not in READABLE:
+        known = ' and '.join(map(str, READABLE))
+        raise UserError(f'{folder / FILE} has schema version {version} and this program reads {known}; ingest again')
     return content
 
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # 1 has nothing of `SINCE_2`, which is '' there
 
 NAN = float('nan')
+_KNOWN = ' or '.join(map(str, READABLE))
+SINCE_2 = ('diabetes_type', 'source', 'age_word')
 _TEXT = (
-    'key', 'patient', 'group', 'laterality', 'modality', 'site', 'country', 'camera', 'ethnicity', 'sex', 'pixel_sha256', 'phash'
+    'key', 'patient', 'group', 'laterality', 'modality', 'site', 'country', 'camera', 'ethnicity', 'sex', 'pixel_sha256', 'phash', *SINCE_2
 )
 _INTEGER = ('frame', 'source_height', 'source_width')
 _LABEL = 'labels/'  # TFDS joins the names of nested features by a slash
@@ -37,6 +40,9 @@ class Record:
     ethnicity: str = ''
     sex: str = ''  # F, M, or the word as given
     age: float = NAN  # [years]
+    age_word: str = ''  # 'declined' where the person did not say; the age is NaN then
+    diabetes_type: str = ''
+    source: str = ''  # the collection it comes from
     frame: int = 0  # of a multi-frame file, from 0
     source_height: int = 0  # [px]
     source_width: int = 0  # [px]
@@ -95,11 +101,15 @@ def decode(data: bytes) -> Record:
             age=items['age'].float_list.value[0],
             fov=tuple(items['fov'].float_list.value),
             labels=labels,
-            **{name: items[name].bytes_list.value[0].decode('utf-8') for name in _TEXT},
+            **{name: _text(items, name) for name in _TEXT},
             **{name: items[name].int64_list.value[0] for name in _INTEGER},
         )
     except (DecodeError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f'the bytes are not a record of schema {SCHEMA_VERSION}: {error}') from error
+        raise ValueError(f'the bytes are not a record of schema {_KNOWN}: {error}') from error
+
+
+def _text(items: Mapping[str, Any], name: str) -> str:
+    return '' if name in SINCE_2 and name not in items else items[name].bytes_list.value[0].decode('utf-8')
 
 
 def decode_image(data: bytes) -> bytes:
@@ -113,7 +123,7 @@ def decode_image(data: bytes) -> bytes:
     try:
         return _example_class().FromString(data).features.feature['image'].bytes_list.value[0]
     except (DecodeError, IndexError) as error:
-        raise ValueError(f'the bytes are not a record of schema {SCHEMA_VERSION}: {error}') from error
+        raise ValueError(f'the bytes are not a record of schema {_KNOWN}: {error}') from error
 
 
 def same(left: Record, right: Record) -> bool:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
+from retfound_jax.core.demographics import DECLINED
 from retfound_jax.ingest.records import Record
 from retfound_jax.ingest.splits import balance, count_values
 
 _BANDS = (18, 30, 40, 50, 60, 70, 80)  # [years]
-_WORDS = ('sex', 'ethnicity', 'country', 'site', 'camera', 'laterality')
-_COUNTED = (*_WORDS, 'modality')
+_WORDS = ('sex', 'ethnicity', 'country', 'site', 'camera', 'diabetes_type', 'source', 'laterality')
+_COUNTED = (*_WORDS, 'age_word', 'modality')
 Classes = Mapping[str, tuple[str, ...] | None]  # label to its classes, None for a number
 
 
@@ -50,7 +51,9 @@ class Tally:
     def summary(self, *, of_patients: bool = False) -> dict[str, Any]:
         """Counts and missing of each demographic column; an eye is none of a patient's."""
         names = [name for name in _WORDS if not (of_patients and name == 'laterality')]
-        return {**{name: _counts(self.words[name]) for name in names}, 'age': _ages(self.ages, missing=self.rows - self.ages.total())}
+        declined = self.words['age_word'][DECLINED]
+        missing = self.rows - self.ages.total() - declined
+        return {**{name: _counts(self.words[name]) for name in names}, 'age': _ages(self.ages, missing=missing, declined=declined)}
 
     def balance(self, classes: Classes) -> dict[str, dict[str, int]]:
         """How often each class occurs."""
@@ -102,14 +105,15 @@ def _counts(counted: Counter[str]) -> dict[str, int]:
     return dict(sorted(rest.items())) | {'missing': missing}
 
 
-def _ages(known: Counter[float], *, missing: int) -> dict[str, Any]:
+def _ages(known: Counter[float], *, missing: int, declined: int) -> dict[str, Any]:
     bands = {f'0-{_BANDS[0] - 1}': _between(known, -math.inf, _BANDS[0])}
     bands |= {f'{low}-{high - 1}': _between(known, low, high) for low, high in zip(_BANDS[:-1], _BANDS[1:], strict=True)}
     bands |= {f'{_BANDS[-1]}+': _between(known, _BANDS[-1], math.inf)}
     # Fractions add exactly, so the mean is the same in whatever order and on however many machines it was counted.
     total = float(sum(Fraction(age) * count for age, count in known.items()))
     mean = round(total / known.total(), 3) if known else None
-    return {'min': min(known, default=None), 'max': max(known, default=None), 'mean': mean, 'missing': missing, 'bands': bands}
+    ends = {'min': min(known, default=None), 'max': max(known, default=None)}
+    return {**ends, 'mean': mean, 'missing': missing, 'declined': declined, 'bands': bands}
 
 
 def _between(known: Counter[float], low: float, high: float) -> int:

@@ -27,6 +27,7 @@ class Example:
     country: str = ''
     site: str = ''
     camera: str = ''
+    diabetes_type: str = ''
     masks: Mapping[str, str] = dataclasses.field(default_factory=dict)  # structure to file, as `file`
 
 
@@ -75,7 +76,7 @@ class Dataset:
     files: tuple[File, ...]  # what the folder must hold, at its top
     labels: tuple[Label, ...]
     patient_key: str  # where the patient is named; '' where he is not, and then each image counts as one
-    demographics: tuple[str, ...]  # of age, sex, ethnicity, country, site, camera
+    demographics: tuple[str, ...]  # of age, sex, ethnicity, country, site, camera, diabetes_type
     official_split: str  # in words; '' where there is none
     retfound_split: SplitSizes | None
     made_from: tuple[str, ...] = ()  # datasets whose images it holds, such as kermany_oct2017 for octmnist

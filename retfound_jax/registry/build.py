@@ -22,7 +22,7 @@ from retfound_jax.registry.base import Dataset, Example
 from retfound_jax.registry.reading import Reading, Split
 
 _KEY, _SPLIT = 'image', 'split'
-_ROLES = ('patient', 'laterality', 'age', 'sex', 'ethnicity', 'country', 'site', 'camera')
+_ROLES = ('patient', 'laterality', 'age', 'sex', 'ethnicity', 'country', 'site', 'camera', 'diabetes_type')
 _SHOWN = 5  # empty classes that are named
 
 
@@ -115,15 +115,15 @@ def _plan(
     stated = {example.split for example in examples}
     labels = [label for label in dataset.labels if any(example.labels.get(label.name) for example in examples)]
     roles = [role for role in _ROLES if any(_text(getattr(example, role)) for example in examples)]
-    header = (_KEY, *roles, *([_SPLIT] if given else []), *(label.name for label in labels))
+    header = (_KEY, 'source', *roles, *([_SPLIT] if given else []), *(label.name for label in labels))
     rows = [
-        (example.key, *(_text(getattr(example, role)) for role in roles), *([example.split] if given else []),
+        (example.key, dataset.name, *(_text(getattr(example, role)) for role in roles), *([example.split] if given else []),
          *(example.labels.get(label.name, '') for label in labels))
         for example in examples
     ]
     atomic_write(table, csv_text([header, *rows]))
     return make_plan(IngestConfig(
-        source=str(root), out=str(out), labels=str(table), columns=(('key', _KEY), *((role, role) for role in roles)),
+        source=str(root), out=str(out), labels=str(table), columns=(('key', _KEY), ('source', 'source'), *((role, role) for role in roles)),
         label=tuple(label.name for label in labels), split_column=_SPLIT if given else '', modality=dataset.modality,
         classes=tuple((label.name, label.classes) for label in labels), pictures=config.pictures, workers=config.workers,
         splits=dataclasses.replace(config.splits, val_of_train=given and 'val' not in stated), overwrite=config.overwrite,

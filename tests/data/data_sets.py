@@ -16,7 +16,9 @@ from PIL import Image
 from retfound_jax.core.files import sha256_file, write_json
 from retfound_jax.ingest.records import NAN, SCHEMA_VERSION, Record, encode
 
-TEXT = ('key', 'patient', 'group', 'laterality', 'sex', 'ethnicity', 'country', 'site', 'camera')
+TEXT = (
+    'key', 'patient', 'group', 'laterality', 'sex', 'ethnicity', 'country', 'site', 'camera', 'diabetes_type', 'source', 'age_word'
+)
 
 
 def picture(number: int, *, height: int = 64, width: int = 64) -> np.ndarray:

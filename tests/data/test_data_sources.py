@@ -121,7 +121,7 @@ def test_directories_that_are_no_dataset(tmp_path: Path) -> None:
     ('damage', 'message'),
     [
         (lambda d: (d / 'manifest.json').write_text('{"sche'), 'not valid JSON'),
-        (lambda d: (d / 'manifest.json').write_text('{"schema_version": 99}'), 'schema version 99 and this program reads 1'),
+        (lambda d: (d / 'manifest.json').write_text('{"schema_version": 99}'), 'schema version 99 and this program reads 1 and 2'),
         (lambda d: (d / 'manifest.json').write_text('{"schema_version": 1}'), 'damaged: its manifest.json has no splits'),
         (lambda d: (d / 'index.parquet').unlink(), 'damaged: it has no index.parquet'),
         (lambda d: (d / 'index.parquet').write_bytes(b'PAR1 and then nothing'), 'damaged: its index.parquet cannot be read'),
