@@ -27,6 +27,10 @@ def define(values: flags.FlagValues) -> None:
         "retfound_v1 and retfound_v2 also write the original's metrics file and print its lines",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        'ensemble', [], 'other run directories, evaluated on this split: their mean with this run is judged too', flag_values=values
+    )
+    flags.DEFINE_bool('ood', False, 'also hold the photographs against those of training (a pass over some of these)', flag_values=values)
     flags.DEFINE_integer('min_n', 20, 'patients of a subgroup below which its numbers are withheld', flag_values=values, lower_bound=1)
     flags.DEFINE_integer('replicates', 1000, 'bootstrap resamples of the patients', flag_values=values, lower_bound=1)
     flags.DEFINE_integer('seed', 0, 'of the resampling', flag_values=values, lower_bound=0)
@@ -44,7 +48,7 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _evaluate(values: flags.FlagValues, workdir: Path) -> None:
-    from retfound_jax.evals.evaluation import evaluate_run
+    from retfound_jax.evals.evaluation import evaluate_ensemble, evaluate_run
     from retfound_jax.evals.retfound_style import check_style
     from retfound_jax.evals.tables import EvalConfig
     from retfound_jax.evals.text import format_table
@@ -61,9 +65,14 @@ def _evaluate(values: flags.FlagValues, workdir: Path) -> None:
     trained = load_run(workdir, which=values.checkpoint)
     if values.style != 'ours':
         check_style(trained.task.kind, style=values.style)
-    done = evaluate_run(trained, workdir=workdir, split=values.split, dataset=values.dataset, config=config)
+    done = evaluate_run(trained, workdir=workdir, split=values.split, dataset=values.dataset, config=config, ood=values.ood)
     print(format_table(done.table, level='patient'))
     print(f'predictions: {_at(done.predictions_path, workdir, values)}\ntables: {_at(done.table_path, workdir, values)}')
+    if done.uncertainty_path:
+        print(f'uncertainty: {_at(done.uncertainty_path, workdir, values)}')
+    if values.ensemble:
+        mean = evaluate_ensemble(workdir, members=values.ensemble, name=done.predictions_path.stem, config=config)
+        print(f'{format_table(mean.table, level="patient")}\npredictions of the ensemble: {_at(mean.predictions_path, workdir, values)}')
     if values.style != 'ours':
         _write_style(done.predictions_path, trained=trained, workdir=workdir, values=values)
 

@@ -113,7 +113,7 @@ def resampled(
     first = members[0] if like is None else _load(like)[0]
     patient_N, patients = patient_index(first.columns['patient'], key=first.columns['key'])
     counts_PR = patient_counts(patients, replicates=replicates, seed=seed)
-    aligned = [_align(one, to=first) for one in members]
+    aligned = [align(one, to=first) for one in members]
     cells = [_cell(one, level=level, patient_N=patient_N, counts_PR=counts_PR, name=(target, metric)) for one in aligned]
     name = _name(first, target=target)
     return Resampled(
@@ -140,7 +140,7 @@ def _load(arm: Arm) -> list[Predictions]:
     return [member if isinstance(member, Predictions) else read_predictions(member) for member in members]
 
 
-def _align(predictions: Predictions, *, to: Predictions) -> Predictions:
+def align(predictions: Predictions, *, to: Predictions) -> Predictions:
     """The same rows in the order of `to`; a UserError unless images, patients and labels are the same."""
     same = (predictions.kind, predictions.labels, predictions.classes) == (to.kind, to.labels, to.classes)
     if not same:
@@ -178,7 +178,7 @@ def _cell(predictions: Predictions, *, level: str, patient_N: np.ndarray, counts
         t = view.targets.index(target)
         one = {'label_MT': view.label_MT[:, [t]], 'score_MT': view.score_MT[:, [t]], 'images_MT': view.images_MT[:, [t]]}
         view = replace(view, targets=(target,), probability_MC=view.probability_MC[:, :0], **one)
-    cell = make_cell(view, base=base_targets(predictions) if target == MACRO else (), thresholds={}, counts=counts_PR)
+    cell = make_cell(view, base=base_targets(predictions) if target == MACRO else (), thresholds={}, counts=counts_PR, only=METRICS)
     if (target, metric) not in cell.value:
         raise UsageError(f"metric '{metric}' is not defined for target '{target}' of a {predictions.kind} task")
     return cell

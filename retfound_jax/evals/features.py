@@ -18,14 +18,18 @@ from retfound_jax.data.sources import Source, open_source
 from retfound_jax.train.checkpoint import ModelSpec, Tree
 
 
-def extract(spec: ModelSpec, params: Tree, *, data: DataConfig, split: str) -> tuple[np.ndarray, Source]:
+def extract(spec: ModelSpec, params: Tree, *, data: DataConfig, split: str, sample: int = 0) -> tuple[np.ndarray, Source]:
     """Pooled vectors [N, D] float32 of a split, in the order of the source that is returned with them.
 
     Args:
       spec: of a model with an `encoder` that embeds, such as a Classifier.
+      sample: about so many images, of patients chosen by a stable hash; 0: all.
     """
     data = dataclasses.replace(data.whole(split), views=None)
     source = open_source(data)
+    if 0 < sample < len(source):
+        data = dataclasses.replace(data, fraction=sample / len(source))
+        source = open_source(data)
 
     @jax.jit
     def embed(params: Tree, image_BHWC: jax.Array) -> jax.Array:

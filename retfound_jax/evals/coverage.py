@@ -1,0 +1,188 @@
+"""Conformal sets of a judged split: how often they hold the truth, overall, in every group and in every class, and how large they are.
+
+Three ways to calibrate: on all validation patients (`overall`), on those of the same group (`by_group`), on those of the same true class
+(`by_class`, a promise for the patients who have the finding, and for those who have not). The first promises nothing for a group.
+
+Letters: M rows, C outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from retfound_jax.core.demographics import FLOOR
+from retfound_jax.evals import conformal
+from retfound_jax.evals.bootstrap import patient_index
+from retfound_jax.evals.predictions import Predictions
+from retfound_jax.evals.proportions import share
+from retfound_jax.evals.questions import NUMBER, Question, questions
+from retfound_jax.evals.subgroups import group_masks
+from retfound_jax.evals.views import make_view
+
+OVERALL, BY_GROUP, BY_CLASS = 'overall', 'by_group', 'by_class'
+CLASS = 'class'  # the `by` of rows about those who truly have an outcome
+ALPHAS = (0.1, 0.05)  # shares of sets that may miss the truth
+Row = dict[str, Any]
+
+
+def coverage_rows(
+    judged: Predictions,
+    *,
+    validation: Predictions,
+    by: Sequence[str] = (),
+    alphas: Sequence[float] = ALPHAS,
+    min_n: int = FLOOR,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[Row]:
+    """The rows of the conformal table, by patient for every group, by image for all together.
+
+    A row: level, target, method, alpha, kind, by, group, n and n_calibration [patients], coverage with low and high (Wilson, by patient),
+    expected_low and expected_high (where chance alone puts it if the promise holds; None where nothing is promised), mean_size, the shares
+    `empty` and `both` (all outcomes: the set says nothing), note. Groups of fewer than `min_n` judged patients are withheld; with fewer in
+    validation the threshold is that of all, and the note says so.
+    """
+    work = _Work(judged=judged, validation=validation, alphas=tuple(alphas), min_n=min_n, seed=seed, interval=level)
+    rows = work.everybody('patient') + work.everybody('image')
+    for name in by:
+        calibration = group_masks(name, predictions=validation)
+        for group, mask_N in group_masks(name, predictions=judged).items():
+            rows += work.group(name, group, judged_N=mask_N, validation_N=calibration.get(group, np.zeros(len(validation), bool)))
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Calibrated:
+    """A question of validation with the score of each true outcome."""
+
+    question: Question
+    score_M: np.ndarray
+
+    @property
+    def patients(self) -> int:
+        return len(np.unique(self.question.patient_M))
+
+    def threshold(self, alpha: float, *, rows: np.ndarray | None = None) -> float:
+        kept = slice(None) if rows is None else rows
+        return conformal.quantile(self.score_M[kept], patient=self.question.patient_M[kept], alpha=alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    judged: Predictions
+    validation: Predictions
+    alphas: tuple[float, ...]
+    min_n: int
+    seed: int
+    interval: float
+
+    def everybody(self, level: str) -> list[Row]:
+        """All patients, and those of each true class, with thresholds of all and of each class."""
+        asked, calibration = self._asked(self.judged, level), self._asked(self.validation, level)
+        rows = []
+        for question, known in zip(asked, calibration, strict=True):
+            for method in conformal.methods(question):
+                score_MC, fitted = self._score(question, method), self._calibrate(known, method)
+                for alpha in self.alphas:
+                    head = {'level': level, 'target': question.target, 'method': method, 'alpha': alpha}
+                    one = fitted.threshold(alpha)
+                    everyone = _Cell(question=question, score_MC=score_MC, threshold=one, calibrated=fitted.patients)
+                    rows.append(head | {'kind': OVERALL, 'by': '', 'group': ''} | self._row(everyone, alpha, promised=level == 'patient'))
+                    if question.sort != NUMBER and level == 'patient':
+                        rows += self._classes(everyone, fitted, head, alpha)
+        return rows
+
+    def _classes(self, everyone: _Cell, fitted: _Calibrated, head: Row, alpha: float) -> list[Row]:
+        question, known = everyone.question, fitted.question
+        own_C = np.array([fitted.threshold(alpha, rows=known.truth_M == c) for c in range(len(question.outcomes))])
+        rows = []
+        for c, name in enumerate(question.outcomes):
+            mask_M, calibrated = question.truth_M == c, int((known.truth_M == c).sum())
+            for kind, threshold in ((OVERALL, everyone.threshold), (BY_CLASS, own_C)):
+                cell = everyone.of(mask_M, threshold=threshold, calibrated=everyone.calibrated if kind == OVERALL else calibrated)
+                found = self._row(cell, alpha, promised=kind == BY_CLASS)
+                rows.append(head | {'kind': kind, 'by': CLASS, 'group': name} | found)
+        return rows
+
+    def group(self, by: str, group: str, *, judged_N: np.ndarray, validation_N: np.ndarray) -> list[Row]:
+        """The patients of one group at the threshold of all and at that of their own group."""
+        asked, own = self._asked(self.judged, 'patient', judged_N), self._asked(self.validation, 'patient', validation_N)
+        rows = []
+        for question, known, same in zip(asked, self._everyone, own, strict=True):
+            for method in conformal.methods(question):
+                score_MC = self._score(question, method)
+                fitted = {OVERALL: self._calibrate(known, method), BY_GROUP: self._calibrate(same, method)}
+                for alpha in self.alphas:
+                    head = {'level': 'patient', 'target': question.target, 'method': method, 'alpha': alpha, 'by': by, 'group': group}
+                    rows += [head | {'kind': kind} | self._group_row(question, score_MC, fitted, kind, alpha) for kind in fitted]
+        return rows
+
+    def _group_row(
+        self, question: Question, score_MC: np.ndarray, fitted: Mapping[str, _Calibrated], kind: str, alpha: float
+    ) -> Row:
+        # below the floor a threshold would be one patient's; below 1 / alpha - 1 there is none
+        few = kind == BY_GROUP and (fitted[kind].patients < self.min_n or not np.isfinite(fitted[kind].threshold(alpha)))
+        used = fitted[OVERALL if few else kind]
+        cell = _Cell(question=question, score_MC=score_MC, threshold=used.threshold(alpha), calibrated=used.patients)
+        row = self._row(cell, alpha, promised=kind == BY_GROUP and not few)
+        if few and row['coverage'] is not None:
+            row['note'] = 'calibrated on all patients: too few of this group in validation'
+        return row
+
+    def _row(self, cell: _Cell, alpha: float, *, promised: bool) -> Row:
+        patients = len(np.unique(cell.question.patient_M))
+        names = ('coverage', 'low', 'high', 'expected_low', 'expected_high', 'mean_size', 'empty', 'both')
+        absent = dict.fromkeys(names) | {'n': None, 'n_calibration': None}
+        if patients < self.min_n:
+            return absent | {'note': f'withheld: fewer than {self.min_n} patients'}
+        found = conformal.sets(cell.question, score_MC=cell.score_MC, threshold=cell.threshold)
+        covered = share(found.covered_M, patient=cell.question.patient_M, level=self.interval)
+        expected = (None, None)
+        if promised:
+            expected = conformal.covered_by_chance(calibrated=cell.calibrated, judged=patients, alpha=alpha, level=self.interval)
+        by_patient = [
+            None if value_M is None else share(value_M, patient=cell.question.patient_M).value for value_M in (found.empty_M, found.all_M)
+        ]
+        size = float(found.size_M.mean())
+        values = (covered.value, covered.low, covered.high, *expected, size if np.isfinite(size) else None, *by_patient)
+        few = f'too few patients in validation to promise {1 - alpha:.0%}: every outcome is kept'
+        note = '' if np.all(np.isfinite(cell.threshold)) else few
+        return dict(zip(names, values, strict=True)) | {'n': patients, 'n_calibration': cell.calibrated, 'note': note}
+
+    @cached_property
+    def _everyone(self) -> list[Question]:
+        return self._asked(self.validation, 'patient')
+
+    def _asked(self, predictions: Predictions, level: str, rows: np.ndarray | None = None) -> list[Question]:
+        patient_N, _ = patient_index(predictions.columns['patient'], key=predictions.columns['key'])
+        return questions(make_view(predictions, level=level, patient=patient_N, rows=rows), classes=predictions.classes)
+
+    def _calibrate(self, question: Question, method: str) -> _Calibrated:
+        score_MC = self._score(question, method, stream=1)
+        return _Calibrated(question=question, score_M=conformal.true_scores(question, score_MC=score_MC))
+
+    def _score(self, question: Question, method: str, *, stream: int = 0) -> np.ndarray:
+        """Scores with the random part of each patient, the same in every group and for both eyes."""
+        patients = int(question.patient_M.max()) + 1 if len(question) else 0
+        chance_P = np.random.Generator(np.random.Philox([self.seed, stream])).random(patients)
+        return conformal.scores(question, method=method, chance=chance_P[question.patient_M])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """Judged rows with the threshold they are judged at."""
+
+    question: Question
+    score_MC: np.ndarray
+    threshold: float | np.ndarray
+    calibrated: int  # patients behind the threshold
+
+    def of(self, mask_M: np.ndarray, *, threshold: float | np.ndarray, calibrated: int) -> _Cell:
+        question = self.question
+        kept = {name: getattr(question, name)[mask_M] for name in ('probability_MC', 'truth_M', 'estimate_M', 'patient_M')}
+        return _Cell(question=replace(question, **kept), score_MC=self.score_MC[mask_M], threshold=threshold, calibrated=calibrated)
