@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = {'retfound_jax', 'experiments'}
 PYTHONS = ('3.11', '3.12', '3.13', '3.14')
 # comes with another that is declared, at a version that fits it
-BROUGHT = {'jaxlib': 'jax', 'tensorstore': 'orbax-checkpoint'}
+BROUGHT = {'jaxlib': 'jax', 'tensorstore': 'orbax-checkpoint', 'threadpoolctl': 'scikit-learn'}
 # comes with an extra, and is imported only where it is used
 OPTIONAL = {'apache_beam': 'beam', 'huggingface_hub': 'hub', 'torch': 'convert'}
 

@@ -8,12 +8,19 @@ Letters: N rows, P patients, R replicates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 BLOCK = 1 << 18  # weights held at once, in float64 values: 2 MiB stays near the cache, and memory does not grow with the replicates
+
+Found = TypeVar('Found')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +52,29 @@ def patient_index(patient_N: np.ndarray, *, key: np.ndarray) -> tuple[np.ndarray
     return index_N.astype(np.int64), len(names)
 
 
-def weight_blocks(counts_PR: np.ndarray, *, patient_N: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows' weights [N, r], float64, in blocks of replicates."""
-    step = max(1, BLOCK // max(1, len(patient_N)))
-    for start in range(0, counts_PR.shape[1], step):
-        yield counts_PR[:, start : start + step][patient_N].astype(np.float64)
+def map_blocks(function: Callable[[np.ndarray], Found], *, counts: np.ndarray, patient: np.ndarray) -> list[Found]:
+    """`function` of the rows' weights [N, r] in blocks of replicates, in order, a thread a core; `patient` [N] are rows of `counts` [P, R].
+
+    NumPy lets go of the interpreter while it computes. BLAS is held to one thread: its own would wait for each other by spinning, which
+    costs more than these thin products do.
+    """
+    step = max(1, BLOCK // max(1, len(patient)))
+    starts = range(0, counts.shape[1], step)
+
+    def block(start: int) -> Found:
+        return function(counts[:, start : start + step][patient].astype(np.float64))
+
+    with _blas().limit(limits=1, user_api='blas'):
+        if len(starts) < 3:
+            return [block(start) for start in starts]
+        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+            return list(pool.map(block, starts))
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The linear algebra libraries of this process, looked up once."""
+    return ThreadpoolController()
 
 
 def percentile_interval(replicates_R: np.ndarray, *, value: float, level: float = 0.95) -> Interval:
@@ -68,6 +93,6 @@ def bootstrap(
     """Interval of any statistic of weighted rows: `statistic(weights [N, R]) -> [R]`, rows clustered by `patient` [N]."""
     names, index_N = np.unique(np.asarray(patient), return_inverse=True)
     counts_PR = patient_counts(len(names), replicates=replicates, seed=seed)
-    blocks = [statistic(weights_NR) for weights_NR in weight_blocks(counts_PR, patient_N=index_N)]
+    blocks = map_blocks(statistic, counts=counts_PR, patient=index_N)
     value = statistic(np.ones((len(index_N), 1)))[0]
     return percentile_interval(np.concatenate(blocks), value=value, level=level)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retfound_jax.evals.logistic import recalibration_lines
 from retfound_jax.evals.metrics import BINS, bin_index, brier, ece
 
 
@@ -41,24 +42,8 @@ def calibrate(label_N: np.ndarray, *, score: np.ndarray, bins: int = BINS) -> Ca
     )
 
 
-def recalibration(label_N: np.ndarray, *, score: np.ndarray, steps: int = 50) -> tuple[float, float]:
-    """Slope and intercept of logit P(y) = intercept + slope * logit(score) (Cox 1958), by Newton's method.
-
-    NaN where they do not exist: a class is absent, all scores are alike, or the scores separate the classes.
-    """
-    y_N = np.asarray(label_N, np.float64)
-    score_N = np.clip(np.asarray(score, np.float64), 1e-7, 1 - 1e-7)
-    x_N2 = np.stack([np.log(score_N / (1 - score_N)), np.ones_like(score_N)], axis=1)
-    if not 0 < y_N.sum() < len(y_N) or np.ptp(x_N2[:, 0]) < 1e-9:
-        return np.nan, np.nan
-    beta_2 = np.zeros(2)
-    for _ in range(steps):
-        p_N = 1 / (1 + np.exp(-np.clip(x_N2 @ beta_2, -30, 30)))
-        hessian_22 = (x_N2 * (p_N * (1 - p_N))[:, None]).T @ x_N2
-        if np.linalg.cond(hessian_22) > 1e12:
-            return np.nan, np.nan
-        step_2 = np.linalg.solve(hessian_22, x_N2.T @ (y_N - p_N))
-        beta_2 = beta_2 + step_2 * min(1.0, 2 / np.abs(step_2).max()) if np.any(step_2) else beta_2
-        if np.abs(step_2).max() < 1e-10:
-            return float(beta_2[0]), float(beta_2[1])
-    return np.nan, np.nan
+def recalibration(label_N: np.ndarray, *, score: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of `logistic.recalibration_lines` with each row once; NaN where they do not exist."""
+    weights_N1 = np.ones((len(label_N), 1))
+    slope_R, intercept_R = recalibration_lines(label_N, score=score, weights=weights_N1, tol=1e-8)
+    return float(slope_R[0]), float(intercept_R[0])

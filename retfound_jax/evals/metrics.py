@@ -9,15 +9,19 @@ Letters: N rows, R weightings, G distinct scores, Y classes, K calibration bins.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+
+from retfound_jax.evals.logistic import recalibration_lines
 
 BINS = 15  # equal-width bins of ECE; Guo et al. 2017, "On calibration of modern neural networks", section 3
 RANK_METRICS = ('AUROC', 'AUPRC')
 DECISION_METRICS = ('sensitivity', 'specificity', 'F1', 'accuracy', 'balanced_accuracy')
 PROBABILITY_METRICS = ('ECE', 'Brier')
-BINARY_METRICS = RANK_METRICS + DECISION_METRICS + PROBABILITY_METRICS
+LINE_METRICS = ('slope', 'intercept')  # of the logistic recalibration: 1 and 0 are ideal, and neither more nor less is better
+BINARY_METRICS = RANK_METRICS + DECISION_METRICS + PROBABILITY_METRICS + LINE_METRICS
 REGRESSION_METRICS = ('MAE', 'RMSE', 'R2', 'pearson')
 LOWER_IS_BETTER = frozenset({'ECE', 'Brier', 'MAE', 'RMSE', 'loss'})
 
@@ -25,13 +29,13 @@ LOWER_IS_BETTER = frozenset({'ECE', 'Brier', 'MAE', 'RMSE', 'loss'})
 def auroc(label_N: np.ndarray, *, score: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Area under the ROC curve as the Mann-Whitney probability, ties counting half; NaN unless both classes have weight."""
     weights_NR, single = _weights(weights, n=len(label_N))
-    return _answer(rank(label_N, score=score, weights_NR=weights_NR).auroc(), single=single)
+    return _answer(rank(make_order(label_N, score=score), weights_NR=weights_NR).auroc(), single=single)
 
 
 def auprc(label_N: np.ndarray, *, score: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Average precision, the step-wise area under precision and recall (no interpolation); NaN unless both classes have weight."""
     weights_NR, single = _weights(weights, n=len(label_N))
-    return _answer(rank(label_N, score=score, weights_NR=weights_NR).auprc(), single=single)
+    return _answer(rank(make_order(label_N, score=score), weights_NR=weights_NR).auprc(), single=single)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,27 +68,56 @@ class Ranked:
         return np.where(self.negative_R > 0, area_R, np.nan)
 
 
-def rank(label_N: np.ndarray, *, score: np.ndarray, weights_NR: np.ndarray) -> Ranked:
-    """Sort once for all weightings and merge ties."""
-    score_N, positive_N, order_N, end_N = _sorted(label_N, score)
-    sorted_NR = weights_NR[order_N]
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Rows sorted by score from the highest down, and where ties begin and end: what does not depend on the weights."""
+
+    order_N: np.ndarray
+    score_N: np.ndarray  # sorted
+    label_N: np.ndarray  # sorted, bool
+    end_N: np.ndarray  # of each sorted row, the last row with the same score
+    positive_P: np.ndarray  # the sorted rows that are positive
+    last_P: np.ndarray  # whether a positive is the last one of its tie
+    start_G: np.ndarray  # the first positive of each tie that has any
+    first_G: np.ndarray  # the first row of that tie
+
+
+def make_order(label_N: np.ndarray, *, score: np.ndarray) -> Order:
+    """Sort the rows once, for as many weightings as follow."""
+    order_N = np.argsort(-np.asarray(score, np.float64), kind='stable')
+    score_N, label_N = np.asarray(score, np.float64)[order_N], np.asarray(label_N, bool)[order_N]
+    ends_G = np.flatnonzero(np.r_[score_N[1:] != score_N[:-1], True]) if len(score_N) else np.zeros(0, np.int64)
+    end_N = ends_G[np.searchsorted(ends_G, np.arange(len(score_N)))]
+    positive_P = np.flatnonzero(label_N)
+    end_P = end_N[positive_P]
+    last_P = np.r_[end_P[1:] != end_P[:-1], True] if len(positive_P) else np.zeros(0, bool)
+    return Order(
+        order_N=order_N,
+        score_N=score_N,
+        label_N=label_N,
+        end_N=end_N,
+        positive_P=positive_P,
+        last_P=last_P,
+        start_G=np.r_[0, np.flatnonzero(last_P)[:-1] + 1] if len(positive_P) else np.zeros(0, np.int64),
+        first_G=np.searchsorted(end_N, end_P[last_P]),
+    )
+
+
+def rank(order: Order, *, weights_NR: np.ndarray) -> Ranked:
+    """The weights of each tie, for all weightings at once; `weights_NR` in the order the rows had before they were sorted."""
+    sorted_NR = weights_NR[order.order_N]
+    positive_PR = sorted_NR[order.positive_P]
     called_NR = np.cumsum(sorted_NR, axis=0)
-    at_P = np.flatnonzero(positive_N)
-    positive_PR = sorted_NR[at_P]
-    negative_R = sorted_NR[~positive_N].sum(axis=0)
-    end_P = end_N[at_P]  # the last row of each positive's tie
-    last_P = np.r_[end_P[1:] != end_P[:-1], True] if len(at_P) else np.zeros(0, bool)
-    hit_GR = np.cumsum(positive_PR, axis=0)[last_P]
-    start_G = np.r_[0, np.flatnonzero(last_P)[:-1] + 1] if len(at_P) else np.zeros(0, np.int64)
-    first_G = np.searchsorted(end_N, end_P[last_P])  # the first row of the tie
-    above_GR = called_NR[np.maximum(first_G - 1, 0)]
-    above_GR[first_G == 0] = 0
+    hit_GR = np.cumsum(positive_PR, axis=0)[order.last_P]
+    above_GR = called_NR[np.maximum(order.first_G - 1, 0)]
+    above_GR[order.first_G == 0] = 0
+    total_R = called_NR[-1] if len(called_NR) else np.zeros(weights_NR.shape[1])
     return Ranked(
-        positive_GR=positive_PR if last_P.all() else np.add.reduceat(positive_PR, start_G, axis=0),
+        positive_GR=positive_PR if order.last_P.all() else np.add.reduceat(positive_PR, order.start_G, axis=0),
         hit_GR=hit_GR,
-        called_GR=called_NR[end_P[last_P]],
+        called_GR=called_NR[order.end_N[order.positive_P[order.last_P]]],
         above_GR=above_GR,
-        negative_R=negative_R,
+        negative_R=total_R - (hit_GR[-1] if len(hit_GR) else 0),
     )
 
 
@@ -100,23 +133,19 @@ class Roc:
 def roc(label_N: np.ndarray, *, score: np.ndarray, weights: np.ndarray | None = None) -> Roc:
     """False and true positive rates [G, R] (R = 1 for a single weighting); NaN where a class has no weight."""
     weights_NR, _ = _weights(weights, n=len(label_N))
-    score_N, positive_N, order_N, end_N = _sorted(label_N, score)
-    sorted_NR = weights_NR[order_N]
-    ends_G = np.unique(end_N)
+    order = make_order(label_N, score=score)
+    return roc_of(order, weights_NR=weights_NR)
+
+
+def roc_of(order: Order, *, weights_NR: np.ndarray) -> Roc:
+    """The ROC curves of rows that are already sorted."""
+    sorted_NR = weights_NR[order.order_N]
+    ends_G = np.flatnonzero(order.end_N == np.arange(len(order.end_N)))
     rates = []
-    for kept_N in (~positive_N, positive_N):
+    for kept_N in (~order.label_N, order.label_N):
         mass_NR = np.cumsum(sorted_NR * kept_N[:, None], axis=0)
         rates.append(divide(mass_NR[ends_G], mass_NR[-1:]))
-    return Roc(score_G=score_N[ends_G], fpr_GR=rates[0], tpr_GR=rates[1])
-
-
-def _sorted(label_N: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Scores from the highest down, their labels, the order, and for each row the index of the last row with the same score."""
-    order_N = np.argsort(-np.asarray(score, np.float64), kind='stable')
-    score_N = np.asarray(score, np.float64)[order_N]
-    ends_G = np.flatnonzero(np.r_[score_N[1:] != score_N[:-1], True]) if len(score_N) else np.zeros(0, np.int64)
-    end_N = ends_G[np.searchsorted(ends_G, np.arange(len(score_N)))]
-    return score_N, np.asarray(label_N, bool)[order_N], order_N, end_N
+    return Roc(score_G=order.score_N[ends_G], fpr_GR=rates[0], tpr_GR=rates[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,20 +215,34 @@ def bin_index(score_N: np.ndarray, *, bins: int = BINS) -> np.ndarray:
 
 
 def binary_metrics(
-    label_N: np.ndarray, *, score: np.ndarray, threshold: float | None, weights: np.ndarray | None = None
+    label_N: np.ndarray,
+    *,
+    score: np.ndarray,
+    threshold: float | None,
+    weights: np.ndarray | None = None,
+    order: Order | None = None,
+    only: Collection[str] = BINARY_METRICS,
 ) -> dict[str, np.ndarray]:
-    """All of BINARY_METRICS; 'positive' is score >= threshold, and without a threshold the decisions are NaN."""
+    """Those of BINARY_METRICS in `only`; 'positive' is score >= threshold, and without a threshold the decisions are NaN.
+
+    `order` is `make_order` of these rows, for a caller that weights them more than once.
+    """
     weights_NR, single = _weights(weights, n=len(label_N))
-    ranked = rank(label_N, score=score, weights_NR=weights_NR)
-    out = {'AUROC': ranked.auroc(), 'AUPRC': ranked.auprc()}
+    out = {}
+    if not set(RANK_METRICS).isdisjoint(only):
+        ranked = rank(order or make_order(label_N, score=score), weights_NR=weights_NR)
+        out |= {'AUROC': ranked.auroc(), 'AUPRC': ranked.auprc()}
     if threshold is None:
         out |= {name: np.full(weights_NR.shape[1], np.nan) for name in DECISION_METRICS}
-    else:
+    elif not set(DECISION_METRICS).isdisjoint(only):
         decided = counts(label_N, predicted=np.asarray(score) >= threshold, weights=weights_NR)
         out |= {name: getattr(decided, name) for name in DECISION_METRICS}
-    out['ECE'] = ece(label_N, score=score, weights=weights_NR)
-    out['Brier'] = brier(label_N, score=score, weights=weights_NR)
-    return {name: _answer(value_R, single=single) for name, value_R in out.items()}
+    if not set(PROBABILITY_METRICS).isdisjoint(only):
+        out['ECE'] = ece(label_N, score=score, weights=weights_NR)
+        out['Brier'] = brier(label_N, score=score, weights=weights_NR)
+    if not set(LINE_METRICS).isdisjoint(only):
+        out['slope'], out['intercept'] = recalibration_lines(label_N, score=score, weights=weights_NR, tol=1e-8 if single else 1e-4)
+    return {name: _answer(value_R, single=single) for name, value_R in out.items() if name in only}
 
 
 def confusion(label_N: np.ndarray, *, predicted: np.ndarray, classes: int, weights: np.ndarray | None = None) -> np.ndarray:

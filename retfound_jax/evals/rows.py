@@ -16,8 +16,8 @@ from retfound_jax.evals.cells import MACRO, Cell, Thresholds
 from retfound_jax.evals.subgroups import MISSING
 
 GAP = 'gap (max-min)'
-_NEEDS_POSITIVE = frozenset({'AUROC', 'AUPRC', 'sensitivity', 'F1', 'balanced_accuracy'})
-_NEEDS_NEGATIVE = frozenset({'AUROC', 'AUPRC', 'specificity', 'balanced_accuracy'})
+_NEEDS_POSITIVE = frozenset({'AUROC', 'AUPRC', 'sensitivity', 'F1', 'balanced_accuracy', 'slope', 'intercept'})
+_NEEDS_NEGATIVE = frozenset({'AUROC', 'AUPRC', 'specificity', 'balanced_accuracy', 'slope', 'intercept'})
 _MANY_DROPPED = 0.05  # share of replicates without a value from which the row says so
 Row = dict[str, Any]
 
@@ -116,6 +116,8 @@ def _absent(cell: Cell, *, target: str, metric: str, thresholds: Thresholds) -> 
         return 'absent: no positive case'
     if metric in _NEEDS_NEGATIVE and not negative:
         return 'absent: no negative case'
+    if metric in metrics.LINE_METRICS and not np.isfinite(cell.value[target, metric]):
+        return 'absent: the scores separate the classes or are all alike, so no line exists'
     if metric in metrics.DECISION_METRICS and thresholds.get(target) is None:
         return 'absent: no threshold, as validation lacks a class'
     return ''

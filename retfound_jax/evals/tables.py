@@ -17,7 +17,7 @@ import numpy as np
 
 from retfound_jax.core.errors import UserError
 from retfound_jax.evals import metrics
-from retfound_jax.evals.bootstrap import patient_counts, patient_index, percentile_interval, weight_blocks
+from retfound_jax.evals.bootstrap import map_blocks, patient_counts, patient_index, percentile_interval
 from retfound_jax.evals.calibration import calibrate
 from retfound_jax.evals.cells import Cell, joint_confusion, make_cell
 from retfound_jax.evals.predictions import Predictions
@@ -133,11 +133,15 @@ class _Work:
         if not label_M.any() or label_M.all():
             return None
         point = metrics.roc(label_M, score=score_M)
-        curves, areas = [], []
-        for weights_MR in weight_blocks(self.counts_PR, patient_N=patient_M):
-            areas.append(metrics.auroc(label_M, score=score_M, weights=weights_MR))
-            block = metrics.roc(label_M, score=score_M, weights=weights_MR)
-            curves += [_on_grid(block.fpr_GR[:, r], block.tpr_GR[:, r]) for r in np.flatnonzero(np.isfinite(areas[-1]))]
+        order = metrics.make_order(label_M, score=score_M)
+
+        def block(weights_MR: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+            area_R = metrics.rank(order, weights_NR=weights_MR).auroc()
+            curve = metrics.roc_of(order, weights_NR=weights_MR)
+            return area_R, [_on_grid(curve.fpr_GR[:, r], curve.tpr_GR[:, r]) for r in np.flatnonzero(np.isfinite(area_R))]
+
+        blocks = map_blocks(block, counts=self.counts_PR, patient=patient_M)
+        areas, curves = [area_R for area_R, _ in blocks], [curve for _, found in blocks for curve in found]
         value = float(metrics.auroc(label_M, score=score_M))
         area = percentile_interval(np.concatenate(areas), value=value, level=self.config.level)
         tail = (1 - self.config.level) / 2
