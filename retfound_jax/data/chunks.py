@@ -12,7 +12,7 @@ from retfound_jax.core.errors import UsageError
 from retfound_jax.core.random import ExampleRng
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.decode import DecodeFailure
-from retfound_jax.data.order import rows_at, stand_ins
+from retfound_jax.data.order import Order
 from retfound_jax.data.pairs import Pairs
 from retfound_jax.data.sources import Reader
 from retfound_jax.data.store import RecordFailure
@@ -96,6 +96,8 @@ class TrainChunks:
     labels: np.ndarray
     host: HostPart
     seed: int
+    order: Order
+    group: np.ndarray | None = None  # int32 [rows], by `config.groups`
     offset: int = 0  # [batches] that the stream is ahead of the steps
 
     def size(self, number: int) -> int:
@@ -103,7 +105,7 @@ class TrainChunks:
 
     def __call__(self, number: int, image: np.ndarray | None = None) -> dict[str, Any]:
         positions = self.host.positions(number) + self.offset * self.host.batch_size
-        epochs, rows = rows_at(positions, rows=len(self.labels), seed=self.seed)
+        epochs, rows = self.order.at(positions)
         size, config, rngs = self.size(number), _at_size(self.config, self.size(number)), ExampleRng(self.seed ^ _STREAM << 40)
         image = np.empty((len(rows), size, size, 3), np.uint8) if image is None else image
         unreadable: list[Unreadable] = []
@@ -115,13 +117,14 @@ class TrainChunks:
                 if other is None:
                     return {STOPPED: row, REASON: f'{reason}; nor can those that were to stand in for it'}
                 rows[place] = other
-        return {'image': image, 'index': rows, 'labels': self.labels[rows], UNREADABLE: tuple(unreadable)}
+        known = {'index': rows, 'labels': self.labels[rows]} | ({} if self.group is None else {'group': self.group[rows]})
+        return {'image': image, **known, UNREADABLE: tuple(unreadable)}
 
     def _stand_in(
         self, row: int, epoch: int, rngs: ExampleRng, config: DataConfig, out: np.ndarray, unreadable: list[Unreadable]
     ) -> int | None:
         """Writes the first image that can be read in the row's place and gives its row; None where there is none."""
-        for other in stand_ins(row, epoch=epoch, rows=len(self.labels), seed=self.seed).tolist():
+        for other in self.order.stand_ins(row, epoch=epoch).tolist():
             (data,) = _read(self.reader, np.array([other]))
             reason = _made(data, rng=rngs.at(epoch, row), config=config, out=out)
             if not reason:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from retfound_jax.core.errors import UsageError
+from retfound_jax.data.balance import BalanceConfig
 from retfound_jax.data.compose import ComposeConfig
 from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.data.views_config import ViewsConfig
@@ -27,6 +28,10 @@ class DataConfig:
     stratify: str = ''
     draw: int = 0  # which choice of patients: another number, another hash
     compose: ComposeConfig | None = None  # training only: so many images (of the `fraction`), with given shares of a column's values
+    balance: BalanceConfig | None = None  # training only: how often each value of a column is drawn
+    # Training only: columns, joined with '+' such as 'sex+age_band', whose value together comes with each image as `group`, for losses
+    # that look at groups (task.robust); validation then also tells the worst group's metrics.
+    groups: str = ''
     # Training only: label, or age, that orders the visits of an eye: rows 2i and 2i+1 of a batch are an earlier and a later one, each
     # cropped by itself, flipped alike. An epoch goes over each row that has a later visit, which is drawn anew. '': no pairs.
     pairs: str = ''
@@ -55,8 +60,8 @@ class DataConfig:
         _check(self)
 
     def whole(self, split: str) -> DataConfig:
-        """The same images for evaluation: all rows of a split, whatever part of them is trained on."""
-        return replace(self, split=split, fraction=1.0, compose=None)
+        """The same images for evaluation: all rows of a split, whatever part of them is trained on and however often."""
+        return replace(self, split=split, fraction=1.0, compose=None, balance=None, groups='')
 
     @property
     def central_share(self) -> float:
@@ -98,6 +103,8 @@ def _check(config: DataConfig) -> None:
         'repeat': (config.repeat < 1 or config.batch_size % config.repeat != 0, 'at least 1, and batch_size a multiple of it'),
         'views': (_viewed_otherwise(config), 'null with data.resolution, data.pairs or data.repeat above 1'),
         'pairs': (_torn(config), "'' with data.repeat above 1 or with RandAugment, which flips each image by itself"),
+        'balance': (bool(config.pairs) and config.balance is not None, 'null with data.pairs, which are drawn by their own order'),
+        'groups': (bool(config.pairs) and bool(config.groups), "'' with data.pairs"),
         'crop_scale': (not 0 < low <= high <= 1, 'two shares of the area, the smaller first, above 0 and up to 1'),
         'eval_crop': (config.eval_crop is not None and not 0 < config.eval_crop <= 1, 'a share above 0 and up to 1'),
         'randaugment': (not 0 <= config.randaugment <= 10, 'a magnitude of 0 to 10'),

@@ -23,7 +23,7 @@ from retfound_jax.data.chunks import EvalChunks, HostPart, PairChunks, TrainChun
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.failures import Failure, Tally
 from retfound_jax.data.pairs import training_pairs
-from retfound_jax.data.sources import Source
+from retfound_jax.data.sources import Source, training_order
 from retfound_jax.data.stream import Batch, Made, Stream
 
 
@@ -32,6 +32,7 @@ class Loader:
 
     A batch is a dict of `image` uint8 [b, S, S, 3], `index` int64 [b] (row of the source) and `labels` float32 [b, Y] (NaN missing), S
     being the size of its step (`config.size_at`) and b this host's part of the `config.decoded` images: host h has rows h*b to (h+1)*b.
+    With `config.groups` there is also `group` int32 [b], an index into the names of `source.strata(config.groups)`.
     With `config.pairs` rows 2i and 2i+1 of the whole batch are an earlier and a later visit of one eye (data/pairs.py). Epochs follow
     each other without a gap, so that a batch may hold the end of one and the start of the next, and a source smaller than
     a batch works.
@@ -54,7 +55,7 @@ class Loader:
 
         Raises:
           UserError: the source is empty, or has no pairs where they are asked for.
-          UsageError: the hosts cannot share the batch equally, or only by parting pairs.
+          UsageError: the hosts cannot share the batch equally, or only by parting pairs; or a column to balance or group by is unknown.
         """
         if len(source) == 0:
             raise UserError(f'the split "{config.split}" has no image to train on')
@@ -63,7 +64,11 @@ class Loader:
         together = 2 if config.pairs else 1
         self._host = HostPart.of(whole, index=process_index, count=process_count, places=places, together=together)
         given = {'config': config, 'reader': source.reader, 'labels': source.labels, 'host': self._host, 'seed': seed}
-        self._chunks = PairChunks(**given, pairs=training_pairs(config, source)) if config.pairs else TrainChunks(**given)
+        if config.pairs:
+            self._chunks = PairChunks(**given, pairs=training_pairs(config, source))
+        else:
+            group = source.strata(config.groups, field='data.groups').index if config.groups else None
+            self._chunks = TrainChunks(**given, order=training_order(config, source, seed=seed), group=group)
         self._step = 0
         self._stream: Stream | None = None
         self._failures: list[Failure] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +14,34 @@ _MOST_TABULATED = 16  # [bits] of half a number: with these, up to 2**32 rows
 _STAND_INS = 16  # where half of all rows are bad, one in 65,536 is left without
 _STAND_IN_STREAM = 0x5B57  # keeps their numbers apart from those of the order
 _AMONG_STREAM = 0xA307
+
+
+class Order(Protocol):
+    """Which row stands at each position of the endless stream. It travels to worker processes."""
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Epochs and rows at positions from 0, int64; no row comes twice with one epoch."""
+        ...
+
+    def stand_ins(self, row: int, *, epoch: int) -> np.ndarray:
+        """Rows to try, one after another, where `row` cannot be read: int64, a function of the arguments alone."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shuffled:
+    """Every epoch holds every row once, in an order of its own."""
+
+    rows: int
+    seed: int
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `rows_at`."""
+        return rows_at(positions, rows=self.rows, seed=self.seed)
+
+    def stand_ins(self, row: int, *, epoch: int) -> np.ndarray:
+        """As the function of that name."""
+        return stand_ins(row, epoch=epoch, rows=self.rows, seed=self.seed)
 
 
 def rows_at(positions: np.ndarray, *, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +88,7 @@ def permute(ranks: np.ndarray, *, rows: int, seed: int, epoch: int) -> np.ndarra
     return _whole(rows, seed, epoch)[ranks] if rows <= _MOST_KEPT else _walk(ranks, rows=rows, seed=seed, epoch=epoch)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=64)  # an order for each stratum that is drawn by itself: 32 MB at most
 def _whole(rows: int, seed: int, epoch: int) -> np.ndarray:
     """The whole permutation. A chunk asks for few ranks at a time, and then a walk costs more than a tenth of decoding."""
     order = _walk(np.arange(rows, dtype=np.int64), rows=rows, seed=seed, epoch=epoch)
@@ -96,7 +126,7 @@ def _tables(seed: int, epoch: int, half: int) -> np.ndarray:
     return _mix(np.arange(1 << half, dtype=np.uint64) ^ _keys(seed, epoch)[:, None]) & mask
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=64)
 def _keys(seed: int, epoch: int) -> np.ndarray:
     start = _mix(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
     start = _mix(start ^ np.uint64(epoch))

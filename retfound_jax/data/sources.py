@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from retfound_jax.core.errors import UsageError, nearest
+from retfound_jax.data.balance import Balanced
 from retfound_jax.data.compose import composed
 from retfound_jax.data.config import DataConfig
+from retfound_jax.data.order import Order, Shuffled
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL, Contents, Store, class_column
 from retfound_jax.data.strata import Strata, find_strata
 
@@ -36,6 +38,10 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.table['key'])
+
+    def strata(self, by: str, *, field: str) -> Strata:
+        """Who is in which stratum by the columns that `by` names; `field` of the configuration is named in the errors of `find_strata`."""
+        return find_strata(by, columns=self.table, classes=self.label_classes, field=field)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         if not 0 <= row < len(self):
@@ -76,8 +82,9 @@ def open_source(config: DataConfig) -> Source:
         rows = rows[_share(contents.columns['group'][rows], strata, fraction=config.fraction, draw=config.draw)]
         choice += [config.stratify, config.draw] if config.stratify or config.draw else []
     if config.compose:
-        strata = _strata_of(config.compose.by, contents, rows, field='data.compose.by')
-        rows = rows[composed(config.compose, strata=strata, people=contents.columns['group'][rows], draw=config.draw)]
+        chosen = {name: values[rows] for name, values in contents.columns.items()}
+        strata = find_strata(config.compose.by, columns=chosen, classes=contents.classes, field='data.compose.by')
+        rows = rows[composed(config.compose, strata=strata, people=chosen['group'], draw=config.draw)]
         choice += ['compose', config.compose.by, sorted(config.compose.shares), config.compose.images, config.draw]
     return Source(
         table={name: values[rows] for name, values in contents.columns.items()},
@@ -87,6 +94,17 @@ def open_source(config: DataConfig) -> Source:
         fingerprint=hashlib.sha256(json.dumps([*choice, len(rows)]).encode()).hexdigest(),
         reader=Reader(store=contents.store, positions=rows.astype(np.int64)),
     )
+
+
+def training_order(config: DataConfig, source: Source, *, seed: int) -> Order:
+    """In which order training goes over the rows: shuffled, or by `config.balance`.
+
+    Raises:
+      UsageError: the balance does not fit the data.
+    """
+    if config.balance is None:
+        return Shuffled(rows=len(source), seed=seed)
+    return Balanced.of(config.balance, strata=source.strata(config.balance.by, field='data.balance.by'), seed=seed)
 
 
 def _contents(config: DataConfig) -> Contents:
@@ -119,10 +137,6 @@ def _label(config: DataConfig, contents: Contents, classes: dict[str, list[str] 
         return contents.columns[name]
     classes[name] = contents.words[name]
     return class_column(contents.columns[name], contents.words[name])
-
-
-def _strata_of(by: str, contents: Contents, rows: np.ndarray, *, field: str) -> Strata:
-    return find_strata(by, columns=contents.columns, classes=contents.classes, rows=rows, field=field)
 
 
 def _strata(config: DataConfig, contents: Contents, classes: dict[str, list[str] | None]) -> np.ndarray:

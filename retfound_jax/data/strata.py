@@ -34,21 +34,19 @@ class Strata:
         return np.array([name not in NOT_A_GROUP for name in self.names], bool)
 
 
-def find_strata(
-    by: str, *, columns: Mapping[str, np.ndarray], classes: Mapping[str, list[str] | None], rows: np.ndarray, field: str
-) -> Strata:
-    """The strata of some rows of a table by the columns that `by` names, joined with '+'; `age` means `age_band`.
+def find_strata(by: str, *, columns: Mapping[str, np.ndarray], classes: Mapping[str, list[str] | None], field: str) -> Strata:
+    """The strata of the rows of a table by the columns that `by` names, joined with '+'; `age` means `age_band`.
 
     A stratum of several columns is `missing` where one of them is, else `declined` where one of them is.
 
     Args:
-      rows: int64, of the table.
+      columns: of a `data.store.Contents` or a `Source`.
       field: of the configuration, for errors, such as 'data.balance.by'.
 
     Raises:
       UsageError: there is no such column, it is a number, or it has more than 10,000 values.
     """
-    parts = [_part(name.strip(), columns, classes, field)[rows] for name in by.split('+')]
+    parts = [_part(name.strip(), columns, classes, field) for name in by.split('+')]
     joined = parts[0]
     for part in parts[1:]:
         both = np.char.add(np.char.add(joined, ', '), part)
