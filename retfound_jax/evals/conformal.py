@@ -109,6 +109,17 @@ def covered_by_chance(*, calibrated: int, judged: int, alpha: float, level: floa
     return float(low) / judged, float(high) / judged
 
 
+def too_rarely(covered: float, *, calibrated: int, judged: int, alpha: float) -> float:
+    """One-sided p value: how probable so few covered patients, or fewer, are if both samples are of the same people.
+
+    `covered` is the number of judged patients whose set holds the truth. Beta-binomial as in `covered_by_chance`.
+    """
+    rank = int(np.ceil((calibrated + 1) * (1 - alpha) - 1e-9))
+    if not judged or rank > calibrated:
+        return 1.0
+    return float(stats.betabinom(judged, rank, calibrated + 1 - rank).cdf(round(covered)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sets:
     """The sets of some rows."""

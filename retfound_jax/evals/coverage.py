@@ -21,6 +21,7 @@ from retfound_jax.evals.bootstrap import patient_index
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.proportions import share
 from retfound_jax.evals.questions import NUMBER, Question, questions
+from retfound_jax.evals.stats import holm
 from retfound_jax.evals.subgroups import group_masks
 from retfound_jax.evals.views import make_view
 
@@ -44,8 +45,9 @@ def coverage_rows(
 
     A row: level, target, method, alpha, kind, by, group, n and n_calibration [patients], coverage with low and high (Wilson, by patient),
     expected_low and expected_high (where chance alone puts it if the promise holds; None where nothing is promised), mean_size, the shares
-    `empty` and `both` (all outcomes: the set says nothing), note. Groups of fewer than `min_n` judged patients are withheld; with fewer in
-    validation the threshold is that of all, and the note says so.
+    `empty` and `both` (all outcomes: the set says nothing), p and p_holm (by patient: how probable so low a coverage is if these patients
+    are like those who set the threshold; corrected over the groups that share by, target, method, alpha and kind), note. Groups of fewer
+    than `min_n` judged patients are withheld; with fewer in validation the threshold is that of all, and the note says so.
     """
     work = _Work(judged=judged, validation=validation, alphas=tuple(alphas), min_n=min_n, seed=seed, interval=level)
     rows = work.everybody('patient') + work.everybody('image')
@@ -53,6 +55,18 @@ def coverage_rows(
         calibration = group_masks(name, predictions=validation)
         for group, mask_N in group_masks(name, predictions=judged).items():
             rows += work.group(name, group, judged_N=mask_N, validation_N=calibration.get(group, np.zeros(len(validation), bool)))
+    return _corrected(rows)
+
+
+def _corrected(rows: list[Row]) -> list[Row]:
+    """The rows with `p_holm`."""
+    families: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row['p'] is not None:
+            families.setdefault(tuple(row[name] for name in ('level', 'target', 'method', 'alpha', 'kind', 'by')), []).append(row)
+    for family in families.values():
+        for row, p in zip(family, holm([row['p'] for row in family]), strict=True):
+            row['p_holm'] = float(p)
     return rows
 
 
@@ -137,14 +151,16 @@ class _Work:
     def _row(self, cell: _Cell, alpha: float, *, promised: bool) -> Row:
         patients = len(np.unique(cell.question.patient_M))
         names = ('coverage', 'low', 'high', 'expected_low', 'expected_high', 'mean_size', 'empty', 'both')
-        absent = dict.fromkeys(names) | {'n': None, 'n_calibration': None}
+        absent = dict.fromkeys(names) | dict.fromkeys(('n', 'n_calibration', 'p', 'p_holm'))
         if patients < self.min_n:
             return absent | {'note': f'withheld: fewer than {self.min_n} patients'}
         found = conformal.sets(cell.question, score_MC=cell.score_MC, threshold=cell.threshold)
         covered = share(found.covered_M, patient=cell.question.patient_M, level=self.interval)
-        expected = (None, None)
+        expected, chance = (None, None), {'calibrated': cell.calibrated, 'judged': patients, 'alpha': alpha}
         if promised:
-            expected = conformal.covered_by_chance(calibrated=cell.calibrated, judged=patients, alpha=alpha, level=self.interval)
+            expected = conformal.covered_by_chance(**chance, level=self.interval)
+        # with several images a patient the number covered is no longer beta-binomial
+        p = conformal.too_rarely(found.covered_M.sum(), **chance) if patients == len(cell.question) else None
         by_patient = [
             None if value_M is None else share(value_M, patient=cell.question.patient_M).value for value_M in (found.empty_M, found.all_M)
         ]
@@ -152,7 +168,8 @@ class _Work:
         values = (covered.value, covered.low, covered.high, *expected, size if np.isfinite(size) else None, *by_patient)
         few = f'too few patients in validation to promise {1 - alpha:.0%}: every outcome is kept'
         note = '' if np.all(np.isfinite(cell.threshold)) else few
-        return dict(zip(names, values, strict=True)) | {'n': patients, 'n_calibration': cell.calibrated, 'note': note}
+        counted = {'n': patients, 'n_calibration': cell.calibrated, 'p': p, 'p_holm': None}
+        return dict(zip(names, values, strict=True)) | counted | {'note': note}
 
     @cached_property
     def _everyone(self) -> list[Question]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 
 from retfound_jax.evals import metrics
 from retfound_jax.evals.bootstrap import bootstrap, patient_index
@@ -22,6 +23,7 @@ from retfound_jax.evals.cells import MACRO
 from retfound_jax.evals.predictions import Predictions
 
 _LOW, _HIGH = 0.02, 50.0  # temperatures looked at; one at an end means that there is none
+_COLD = 1e-5
 _TINY = 1e-7  # float32 probabilities come no nearer to 1
 _SCORES = ('ECE', 'NLL', 'Brier')
 
@@ -54,10 +56,13 @@ def _fit(label_N: np.ndarray, probability_NC: np.ndarray, *, ordinal: bool) -> t
     def loss(log_t: float) -> float:
         return float(_nll(label_N, scaled(probability_NC, temperature=np.exp(log_t), ordinal=ordinal)).mean())
 
+    # near zero the most probable class alone is left: where that is always right, colder is always better
+    if (_nll(label_N, scaled(probability_NC, temperature=_COLD, ordinal=ordinal)) < 1).all():
+        return None, 'no finite temperature: validation is told apart without an error, so any greater certainty looks better'
     found = minimize_scalar(loss, bounds=(np.log(_LOW), np.log(_HIGH)), method='bounded', options={'xatol': 1e-7})
     value = float(np.exp(found.x))
     if value < _LOW * 1.01:
-        return None, 'no finite temperature: validation is told apart without an error, so any greater certainty looks better'
+        return None, f'no temperature above {_LOW:g}: validation is told apart almost without an error'
     if value > _HIGH * 0.99:
         return None, 'no finite temperature: on validation the scores say nothing, or the opposite'
     return value, ''
@@ -71,7 +76,7 @@ def scaled(probability_NC: np.ndarray, *, temperature: float, ordinal: bool = Fa
     probability_NC = np.asarray(probability_NC, np.float64)
     if ordinal:
         above_NC = np.clip(np.cumsum(probability_NC[:, :0:-1], axis=1)[:, ::-1], _TINY, 1 - _TINY)
-        above_NC = 1 / (1 + np.exp(-(np.log(above_NC) - np.log1p(-above_NC)) / temperature))
+        above_NC = expit(logit(above_NC) / temperature)
         edge_N1 = np.ones((len(above_NC), 1))
         return np.concatenate([edge_N1, above_NC], axis=1) - np.concatenate([above_NC, 0 * edge_N1], axis=1)
     logit_NC = np.log(np.clip(probability_NC, _TINY, None)) / temperature
