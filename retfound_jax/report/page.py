@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retfound_jax.core.files import atomic_write
-from retfound_jax.report import html, mistakes, people, provenance, results, subgroups, summary, training
+from retfound_jax.report import html, mistakes, people, provenance, results, subgroups, summary, training, uncertainty
 from retfound_jax.report.collect import Collected, collect
 from retfound_jax.report.mistakes import Thumbnail
 
@@ -45,6 +45,7 @@ def build(
         people.section(found.manifest, wanted=found.tables.labels if found.tables else ()),
         results.section(found),
         subgroups.section(found.tables),
+        uncertainty.section(found),
         mistakes.section(found, thumbnail=thumbnail if photographs else None, show_keys=show_keys),
         training.curves_section(found),
         training.redrawn_section(found.pretrain, photographs=photographs),
