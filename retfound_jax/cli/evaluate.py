@@ -32,8 +32,18 @@ def define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool('ood', False, 'also hold the photographs against those of training (a pass over some of these)', flag_values=values)
     flags.DEFINE_integer('min_n', 20, 'patients of a subgroup below which its numbers are withheld', flag_values=values, lower_bound=1)
+    flags.DEFINE_integer(
+        'min_positive',
+        10,
+        'patients with a finding, and as many without, that a group needs to be compared or to get a threshold of its own',
+        flag_values=values,
+        lower_bound=1,
+    )
     flags.DEFINE_integer('replicates', 1000, 'bootstrap resamples of the patients', flag_values=values, lower_bound=1)
-    flags.DEFINE_integer('seed', 0, 'of the resampling', flag_values=values, lower_bound=0)
+    flags.DEFINE_integer(
+        'permutations', 1000, 'of the groups among the patients, for what gap chance alone gives', flag_values=values, lower_bound=1
+    )
+    flags.DEFINE_integer('seed', 0, 'of the resampling and the permutations', flag_values=values, lower_bound=0)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -60,6 +70,8 @@ def _evaluate(values: flags.FlagValues, workdir: Path) -> None:
         replicates=values.replicates,
         seed=values.seed,
         min_n=values.min_n,
+        min_positive=values.min_positive,
+        permutations=values.permutations,
         rule=parse_rule(values.threshold),
     )
     trained = load_run(workdir, which=values.checkpoint)

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 BLOCK = 1 << 18  # weights held at once, in float64 values: 2 MiB stays near the cache, and memory does not grow with the replicates
-
+LEAST = 8  # columns of a block: narrower ones are slow to walk through
 Found = TypeVar('Found')
 
 
@@ -53,22 +53,25 @@ def patient_index(patient_N: np.ndarray, *, key: np.ndarray) -> tuple[np.ndarray
 
 
 def map_blocks(function: Callable[[np.ndarray], Found], *, counts: np.ndarray, patient: np.ndarray) -> list[Found]:
-    """`function` of the rows' weights [N, r] in blocks of replicates, in order, a thread a core; `patient` [N] are rows of `counts` [P, R].
+    """`function` of the rows' weights [N, r] in blocks of replicates, in order; `patient` [N] are rows of `counts` [P, R]."""
+    return in_slices(
+        lambda part: function(counts[:, part][patient].astype(np.float64)), columns=counts.shape[1], rows=len(patient)
+    )
+
+
+def in_slices(function: Callable[[slice], Found], *, columns: int, rows: int) -> list[Found]:
+    """`function` of slices of the columns of a table of so many rows, in order, a thread a core.
 
     NumPy lets go of the interpreter while it computes. BLAS is held to one thread: its own would wait for each other by spinning, which
     costs more than these thin products do.
     """
-    step = max(1, BLOCK // max(1, len(patient)))
-    starts = range(0, counts.shape[1], step)
-
-    def block(start: int) -> Found:
-        return function(counts[:, start : start + step][patient].astype(np.float64))
-
+    step = max(LEAST, BLOCK // max(1, rows))
+    parts = [slice(start, start + step) for start in range(0, columns, step)]
     with _blas().limit(limits=1, user_api='blas'):
-        if len(starts) < 3:
-            return [block(start) for start in starts]
+        if len(parts) < 3:
+            return [function(part) for part in parts]
         with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-            return list(pool.map(block, starts))
+            return list(pool.map(function, parts))
 
 
 @cache

@@ -42,6 +42,15 @@ def calibrate(label_N: np.ndarray, *, score: np.ndarray, bins: int = BINS) -> Ca
     )
 
 
+def equal_bins(label_N: np.ndarray, *, score: np.ndarray, least: int, most: int = 10) -> list[dict[str, float]]:
+    """Reliability in up to `most` bins of as many rows each, at least `least`: mean score, fraction positive, rows; lowest scores first."""
+    order_N = np.argsort(score, kind='stable')
+    label_N, score_N = np.asarray(label_N, np.float64)[order_N], np.asarray(score, np.float64)[order_N]
+    bins = max(1, min(most, len(order_N) // max(1, least)))
+    parts = np.array_split(np.arange(len(order_N)), bins)
+    return [{'mean_score': score_N[part].mean(), 'fraction_positive': label_N[part].mean(), 'n': len(part)} for part in parts if len(part)]
+
+
 def recalibration(label_N: np.ndarray, *, score: np.ndarray) -> tuple[float, float]:
     """Slope and intercept of `logistic.recalibration_lines` with each row once; NaN where they do not exist."""
     weights_N1 = np.ones((len(label_N), 1))

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from retfound_jax.core.demographics import DECLINED, MISSING, NOT_A_GROUP
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.evals.predictions import Predictions
 
-MISSING = 'missing'
+MOST = 64  # groups of a column that are evaluated
 AGE_BANDS = ('<40', '40-49', '50-59', '60-69', '>=70')
 _AGE_EDGES = (40, 50, 60, 70)  # [years]
 _NOT_GROUPS = frozenset({'key', 'patient', 'age'})
@@ -37,21 +38,32 @@ def parse_by(by: Sequence[str], *, columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def group_names(by: str, *, predictions: Predictions) -> np.ndarray:
-    """The group of each image for a checked `by`; `missing` where any part of it is."""
+    """The group of each image for a checked `by`; `missing` where any part of it is, and else `declined` where any part is."""
     parts = [_part(name, predictions) for name in by.split('+')]
     out_N = parts[0]
     for part_N in parts[1:]:
         joined_N = np.char.add(np.char.add(out_N, ', '), part_N)
-        out_N = np.where((out_N == MISSING) | (part_N == MISSING), MISSING, joined_N)
+        for blank in (DECLINED, MISSING):
+            joined_N = np.where((out_N == blank) | (part_N == blank), blank, joined_N)
+        out_N = joined_N
     return out_N
 
 
 def group_masks(by: str, *, predictions: Predictions) -> dict[str, np.ndarray]:
-    """Rows of each group, groups in order (ages by age, the rest by name), `missing` last and always there."""
+    """Rows of each group: ages by age, the rest by name, then those that are no group; `missing` is last and always there.
+
+    A UsageError where there are more than MOST groups: one in so many is small, and all pairs are compared.
+    """
     names_N = group_names(by, predictions=predictions)
+    present = set(names_N.tolist()) - {MISSING}
+    if len(present) > MOST:
+        raise UsageError(
+            f'--by {by} makes {len(present)} groups of the {predictions.split} split, more than the {MOST} that can be compared: '
+            'choose a coarser column, or fewer columns joined by +'
+        )
     ranks = {band: f'{i}' for i, band in enumerate(AGE_BANDS)}
-    present = sorted(set(names_N.tolist()) - {MISSING}, key=lambda name: [ranks.get(part, part) for part in name.split(', ')])
-    return {name: names_N == name for name in [*present, MISSING]}
+    ordered = sorted(present, key=lambda name: [name in NOT_A_GROUP, *(ranks.get(part, part) for part in name.split(', '))])
+    return {name: names_N == name for name in [*ordered, MISSING]}
 
 
 def _part(name: str, predictions: Predictions) -> np.ndarray:

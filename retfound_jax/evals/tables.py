@@ -15,16 +15,20 @@ from typing import Any
 
 import numpy as np
 
+from retfound_jax.core.demographics import FLOOR, FLOOR_POSITIVE
 from retfound_jax.core.errors import UserError
 from retfound_jax.evals import metrics
 from retfound_jax.evals.bootstrap import map_blocks, patient_counts, patient_index, percentile_interval
-from retfound_jax.evals.calibration import calibrate
-from retfound_jax.evals.cells import Cell, joint_confusion, make_cell
+from retfound_jax.evals.calibration import calibrate, equal_bins
+from retfound_jax.evals.cells import MACRO, OWN_METRICS, Cell, joint_confusion, make_cell
+from retfound_jax.evals.fairness import NOTHING, How, judge
+from retfound_jax.evals.group_thresholds import ByTarget, GroupThresholds, choose_by_group
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.rows import Row, cell_rows, gap_rows
 from retfound_jax.evals.subgroups import group_masks, parse_by
 from retfound_jax.evals.thresholds import Rule, choose
 from retfound_jax.evals.views import LEVELS, View, base_targets, make_view
+from retfound_jax.evals.withholding import Withholding, decide
 
 ROC_GRID = np.linspace(0, 1, 101)  # false positive rates of the drawn curve
 Thresholds = dict[str, dict[str, float | None]]  # level -> target -> threshold
@@ -38,7 +42,9 @@ class EvalConfig:
     replicates: int = 1000  # bootstrap resamples of the patients
     seed: int = 0
     level: float = 0.95  # of the intervals
-    min_n: int = 20  # patients of a subgroup below which its numbers are withheld
+    min_n: int = FLOOR  # patients of a subgroup below which its numbers are withheld
+    min_positive: int = FLOOR_POSITIVE  # patients with a finding, and as many without, that a group needs to be compared
+    permutations: int = 1000  # of the groups among the patients, for what gaps chance alone gives
     rule: Rule = Rule()  # how thresholds are chosen on validation
 
 
@@ -52,16 +58,28 @@ def evaluate(predictions: Predictions, *, validation: Predictions | None, config
     if not len(predictions) or np.isnan(predictions.label_NY).all():
         raise UserError(f'the {predictions.split} split has no labelled image to evaluate: choose another split, or ingest more patients')
     patient_N, patients = patient_index(predictions.columns['patient'], key=predictions.columns['key'])
+    thresholds = choose_thresholds(validation, rule=config.rule)
     work = _Work(
         predictions=predictions,
         config=config,
         patient_N=patient_N,
         counts_PR=patient_counts(patients, replicates=config.replicates, seed=config.seed),
-        thresholds=choose_thresholds(validation, rule=config.rule),
+        thresholds=thresholds,
+        own=_own_thresholds(validation, by=by, thresholds=thresholds, config=config),
+        plan=decide(
+            predictions,
+            masks={name: group_masks(name, predictions=predictions) for name in by},
+            patient=patient_N,
+            floor=config.min_n,
+            positive_floor=config.min_positive,
+        ),
     )
     views = {level: make_view(predictions, level=level, patient=patient_N) for level in LEVELS}
-    rows = [row for level in LEVELS for row in work.rows(level, by)]
     classify = predictions.kind != 'regress'
+    cells = {level: work.cells(level, by) for level in LEVELS}
+    rows = [row for level in LEVELS for row in work.rows(level, cells[level])]
+    how = How(permutations=config.permutations, seed=config.seed, level=config.level, min_positive=config.min_positive)
+    judged = judge(cells, rows=rows, thresholds=work.thresholds, how=how) if classify else NOTHING
     return {
         'kind': predictions.kind,
         'split': predictions.split,
@@ -73,10 +91,18 @@ def evaluate(predictions: Predictions, *, validation: Predictions | None, config
         'threshold': _threshold_entries(views['image'], work.thresholds, validation=validation, rule=config.rule) if classify else {},
         'bootstrap': {'n': config.replicates, 'unit': 'patient', 'seed': config.seed, 'level': config.level},
         'min_n': config.min_n,
+        'min_positive': config.min_positive,
         'rows': rows,
         'confusion': {level: _confusion(predictions, views[level], work.thresholds[level]) for level in LEVELS} if classify else {},
         'roc': _by_level(views, work.roc) if classify else {},
         'calibration': _by_level(views, _calibration) if classify else {},
+        'calibration_by': _calibration_by(cells['patient'], rows=rows) if classify else {},
+        'threshold_by': work.threshold_by(by) if classify else {},
+        'fairness': judged.fairness,
+        'equalised_odds': judged.equalised_odds,
+        'failing': judged.failing,
+        'power': judged.power,
+        'permutations': {'n': config.permutations, 'seed': config.seed, 'unit': 'patient'},
         'notes': _notes(predictions, views['patient'], validation=validation),
     }
 
@@ -97,6 +123,17 @@ def choose_thresholds(validation: Predictions | None, *, rule: Rule | None = Non
     return chosen
 
 
+def _own_thresholds(
+    validation: Predictions | None, *, by: Sequence[str], thresholds: Thresholds, config: EvalConfig
+) -> dict[tuple[str, str], GroupThresholds]:
+    shared = {'rule': config.rule, 'least': config.min_n, 'least_positive': config.min_positive}
+    return {
+        (level, name): choose_by_group(validation, by=name, level=level, overall=thresholds[level], **shared)
+        for level in LEVELS
+        for name in by
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Work:
     """What all cells of one evaluation share."""
@@ -106,25 +143,50 @@ class _Work:
     patient_N: np.ndarray
     counts_PR: np.ndarray
     thresholds: Thresholds
+    own: dict[tuple[str, str], GroupThresholds]  # level, by
+    plan: Withholding  # the groups, and what may be printed of them
 
-    def rows(self, level: str, by: Sequence[str]) -> list[Row]:
+    def cells(self, level: str, by: Sequence[str]) -> dict[str, dict[str, Cell]]:
+        """By column and group; everybody under `''`."""
+        cells = {'': {'': self._cell(level)}}
+        for name in by:
+            masks = self.plan.masks[name]
+            cells[name] = {group: self._cell(level, rows_N=mask_N, by=name, group=group) for group, mask_N in masks.items()}
+        return cells
+
+    def rows(self, level: str, cells: dict[str, dict[str, Cell]]) -> list[Row]:
         """The rows of all images, then of each subgroup, then the gaps."""
         shared = {'level': level, 'level_of_interval': self.config.level}
-        thresholds = self.thresholds[level]
-        rows = cell_rows(self._cell(level), by='', group='', thresholds=thresholds, **shared)
-        for name in by:
-            masks = group_masks(name, predictions=self.predictions)
-            cells = {group: self._cell(level, rows_N=mask_N) for group, mask_N in masks.items()}
-            for group, cell in cells.items():
-                rows += cell_rows(cell, by=name, group=group, thresholds=thresholds, min_n=self.config.min_n, **shared)
-            rows += gap_rows(cells, by=name, min_n=self.config.min_n, **shared)
+        rows, thresholds = [], self.thresholds[level]
+        for by, groups in cells.items():
+            for group, cell in groups.items():
+                found = cell_rows(cell, by=by, group=group, thresholds=thresholds, plan=self.plan, **shared)
+                rows += _with_thresholds(found, own=self._own(level, by, group) if by else {})
+            rows += gap_rows(groups, by=by, plan=self.plan, **shared) if by else []
         return rows
 
-    def _cell(self, level: str, *, rows_N: np.ndarray | None = None) -> Cell:
+    def _own(self, level: str, by: str, group: str) -> ByTarget:
+        """The group's thresholds; blanks folded into it do not make it another group."""
+        return self.own[level, by].of(self.plan.origin(by, group))
+
+    def _cell(self, level: str, *, rows_N: np.ndarray | None = None, by: str = '', group: str = '') -> Cell:
         view = make_view(self.predictions, level=level, patient=self.patient_N, rows=rows_N)
-        small = rows_N is not None and len(np.unique(view.patient_M)) < self.config.min_n  # withheld, so not worth resampling
-        counts = None if small else self.counts_PR
-        return make_cell(view, base=base_targets(self.predictions), thresholds=self.thresholds[level], counts=counts)
+        counts = None if self.plan.group(by, group) else self.counts_PR  # what is withheld is not worth resampling
+        own = None
+        if by and self.predictions.kind != 'regress':
+            own = {target: chosen.value for target, chosen in self._own(level, by, group).items()}
+        return make_cell(view, base=base_targets(self.predictions), thresholds=self.thresholds[level], counts=counts, own=own)
+
+    def threshold_by(self, by: Sequence[str]) -> dict[str, Any]:
+        """by -> group -> target -> level -> the threshold and, where it is not the group's own, why."""
+        out: dict[str, Any] = {}
+        for name in by:
+            out[name] = {}
+            for group in self.plan.masks[name]:
+                by_level = {level: self._own(level, name, group) for level in LEVELS}
+                targets = by_level['image']
+                out[name][group] = {target: {level: vars(of[target]) for level, of in by_level.items()} for target in targets}
+        return _plain(out)
 
     def roc(self, view: View, t: int) -> dict[str, Any] | None:
         """The curve on a grid of false positive rates, with pointwise percentile bands and the AUROC's interval."""
@@ -148,6 +210,14 @@ class _Work:
         low, high = np.quantile(np.stack(curves), [tail, 1 - tail], axis=0) if curves else np.full((2, len(ROC_GRID)), np.nan)
         bands = {'fpr': ROC_GRID, 'tpr': _on_grid(point.fpr_GR[:, 0], point.tpr_GR[:, 0]), 'low': low, 'high': high}
         return _plain(bands | {'auroc': area.value, 'auroc_low': area.low, 'auroc_high': area.high})
+
+
+def _with_thresholds(rows: list[Row], *, own: ByTarget) -> list[Row]:
+    """Says of a number at a group's threshold which one it was, where it is not the group's own."""
+    for row in rows:
+        if row['metric'] in OWN_METRICS and not row['note'] and own[row['target']].note:
+            row['note'] = f'at {own[row["target"]].note}'
+    return rows
 
 
 def _on_grid(fpr_G: np.ndarray, tpr_G: np.ndarray) -> np.ndarray:
@@ -175,6 +245,23 @@ def _calibration(view: View, t: int) -> dict[str, Any] | None:
     bins = zip(found.mean_score, found.fraction_positive, found.n, strict=True)
     scalars = {'ECE': found.ECE, 'Brier': found.Brier, 'slope': found.slope, 'intercept': found.intercept}
     return _plain({'bins': [{'mean_score': m, 'fraction_positive': f, 'n': int(n)} for m, f, n in bins], **scalars})
+
+
+def _calibration_by(cells: dict[str, dict[str, Cell]], *, rows: list[Row]) -> dict[str, Any]:
+    """by -> group -> target -> reliability in bins of as many patients each, so that none is of a few; withheld groups are not there."""
+    out: dict[str, Any] = {by: {} for by in cells if by}
+    shown = {(r['by'], r['group'], r['target']): r for r in rows if r['level'] == 'patient' and r['metric'] == 'ECE' and r['by']}
+    for (by, group, target), row in shown.items():
+        if row['value'] is None or group not in cells[by] or target == MACRO:
+            continue
+        view = cells[by][group].view
+        t = view.targets.index(target)
+        present_M = ~np.isnan(view.label_MT[:, t])
+        found = equal_bins(view.label_MT[present_M, t], score=view.score_MT[present_M, t], least=FLOOR)
+        value = cells[by][group].value
+        lines = {name: value[target, name] for name in ('slope', 'intercept', 'ECE', 'Brier')}
+        out[by].setdefault(group, {})[target] = _plain({'bins': found, **lines})
+    return out
 
 
 def _confusion(predictions: Predictions, view: View, thresholds: dict[str, float | None]) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def evaluated_run(
     test, val = (make_predictions(kind, split=split, seed=seed, **names) for split, seed in (('test', 1), ('val', 2)))
     for one in (test, val):
         write_predictions(one, path=run / 'predictions' / f'{one.split}.parquet')
-    write_json(run / 'tables' / 'metrics_test.json', evaluate(test, validation=val, config=EvalConfig(by=by, replicates=replicates)))
+    config = EvalConfig(by=by, replicates=replicates, permutations=40)
+    write_json(run / 'tables' / 'metrics_test.json', evaluate(test, validation=val, config=config))
     adapt = 'retfound_jax.tasks.regress:RegressTask' if kind == 'regress' else 'retfound_jax.tasks.classify:ClassifyTask'
     model = {'type': 'retfound_jax.models.vit:ViTConfig', 'depth': 8, 'width': 192, 'patch_size': 16, 'image_size': 96}
     task = {'type': adapt, 'model': model, 'labels': list(test.labels), 'adapt': 'full'}

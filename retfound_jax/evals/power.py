@@ -1,0 +1,84 @@
+"""The smallest true gap that so many patients would show: what cannot be seen must not be read as absent.
+
+Letters: R permutations, G groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import norm
+
+POWER = 0.8
+ALPHA = 0.05
+_HALVINGS = 30
+
+
+def hanley_mcneil(auroc: float, *, positives: float, negatives: float) -> float:
+    """Variance of an AUROC of independent rows from the AUROC alone: Hanley and McNeil, Radiology 1982, equation 2."""
+    q1, q2 = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    square = auroc**2
+    return (auroc * (1 - auroc) + (positives - 1) * (q1 - square) + (negatives - 1) * (q2 - square)) / (positives * negatives)
+
+
+def binomial(share: float, *, cases: float) -> float:
+    """Variance of a share of independent cases."""
+    return share * (1 - share) / cases
+
+
+def detectable_difference(variance: Callable[[float], float], *, rest: float, at: float, lowest: float) -> float:
+    """The smallest shortfall of one group from `at` that a two-sided test against everybody else finds with 80 % power at 5 %.
+
+    `variance(value)` is the group's when its true value is `value`, `rest` everybody else's. Solves
+    d = z(.975) sqrt(variance(at) + rest) + z(.8) sqrt(variance(at - d) + rest). NaN where even a group at `lowest` would not be found.
+    """
+
+    def lacking(d: float) -> float:
+        null, there = variance(at) + rest, variance(at - d) + rest
+        return norm.ppf(1 - ALPHA / 2) * np.sqrt(null) + norm.ppf(POWER) * np.sqrt(there) - d
+
+    if lacking(at - lowest) > 0:
+        return np.nan
+    low, high = 0.0, at - lowest
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if lacking(middle) > 0 else (low, middle)
+    return high
+
+
+def detectable_gap(
+    null_RG: np.ndarray, *, largest: float, sign: int = -1, stretch: Callable[[float, int], float] | None = None
+) -> float:
+    """The smallest true gap that the permutation test finds with 80 % power at 5 %, whichever group has it; NaN above `largest`.
+
+    The permuted values are what noise does to these groups. One of them is moved by the gap (`sign` is the direction of worse), its noise
+    stretched by `stretch(gap, group)` as a lower AUROC is less certain, and the test is done on each; the hardest group decides.
+    """
+    null_RG = null_RG[np.isfinite(null_RG).all(axis=1)]
+    if len(null_RG) < 2:
+        return np.nan
+    critical = np.quantile(null_RG.max(axis=1) - null_RG.min(axis=1), 1 - ALPHA)
+    shared = {'critical': critical, 'largest': largest, 'sign': sign}
+    stretches = [(lambda moved, g=g: stretch(moved, g)) if stretch else (lambda moved: 1.0) for g in range(null_RG.shape[1])]
+    return float(np.max([_needed(null_RG, g, stretch=stretches[g], **shared) for g in range(null_RG.shape[1])]))
+
+
+def _needed(
+    null_RG: np.ndarray, g: int, *, critical: float, largest: float, sign: int, stretch: Callable[[float], float]
+) -> float:
+    """The smallest gap of this one group, by halving; NaN above `largest`."""
+    others_RH = np.delete(null_RG, g, axis=1)
+    top_R, bottom_R, middle = others_RH.max(axis=1), others_RH.min(axis=1), null_RG[:, g].mean()
+
+    def power(moved: float) -> float:
+        group_R = middle + sign * moved + stretch(moved) * (null_RG[:, g] - middle)
+        return float((np.maximum(top_R, group_R) - np.minimum(bottom_R, group_R) > critical).mean())
+
+    if power(largest) < POWER:
+        return np.nan
+    low, high = 0.0, largest
+    for _ in range(_HALVINGS):
+        half = (low + high) / 2
+        low, high = (half, high) if power(half) < POWER else (low, half)
+    return high
