@@ -13,10 +13,10 @@ from retfound_jax.report.words import clean
 _FOLDER = Path(__file__).resolve().parent
 
 
-def render(title: str, *, subtitle: str, sections: tuple[Section, ...]) -> str:
-    """The whole page as text."""
+def render(title: str, *, subtitle: str, sections: tuple[Section, ...], kind: str = 'Report of a research model') -> str:
+    """The whole page as text; `kind` says above the title what it is."""
     css = (_FOLDER / 'style.css').read_text(encoding='utf-8')
-    return _environment().get_template('template.html').render(title=title, subtitle=subtitle, sections=sections, css=css)
+    return _environment().get_template('template.html').render(title=title, subtitle=subtitle, sections=sections, css=css, kind=kind)
 
 
 @cache

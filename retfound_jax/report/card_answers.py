@@ -1,0 +1,262 @@
+"""What the card has to say to each question that a reporting guideline may ask, in a sentence, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retfound_jax.report import card_labels, card_limits, card_origin, card_people, card_scope, card_validation
+from retfound_jax.report.card import Card
+from retfound_jax.report.card_people import COLUMNS, NAMES, column, unrecorded
+from retfound_jax.report.checklist import Answer
+from retfound_jax.report.collect import TrainingRun
+from retfound_jax.report.facts import SENTENCES
+from retfound_jax.report.tables import MACRO
+from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, percent, plural, significant
+
+_AUGMENT = {'none': '', 'crop_flip': 'random crops and flips', 'flip': 'random flips'}
+
+
+def answers(card: Card) -> dict[str, Answer]:
+    """Every answer by its key; the text is '' where there is none."""
+    said = {key: Answer(text=clean(card.facts.get(key)), section=card_origin.OWNER_ID) for key in SENTENCES}
+    parts: tuple[tuple[str, dict[str, str]], ...] = (
+        (card_scope.ID, _scope(card)),
+        (card_people.ID, _people(card)),
+        (card_validation.ID, _validation(card)),
+        (card_labels.ID, {'events': ' '.join(card_labels.had(card))}),
+        (card_limits.ID, {'limitations': '; '.join(limit.what for limit in card_limits.limits(card))}),
+        (card_origin.ID, _origin(card)),
+    )
+    return said | {key: Answer(text=text, section=section) for section, found in parts for key, text in found.items()}
+
+
+def title(card: Card) -> str:
+    """The card's heading: that it is a model, for what and from what."""
+    labels = [f'“{clean(label)}”' for label in card.labels]
+    asked = joined(labels[:5] if len(labels) <= 5 else [*labels[:5], f'{len(labels) - 5} more'])
+    return f'{asked} from retinal images' if asked else 'An encoder of retinal images'
+
+
+def _scope(card: Card) -> dict[str, str]:
+    task = str(card.task.get('type') or '').rpartition(':')[2]
+    kind = card.tables.kind if card.tables else ''
+    output = {'regress': 'a number', 'multi': 'a probability for each finding', 'ordinal': 'a probability for each grade'}
+    return {
+        'title': f'{title(card)}: a prediction model, {card_scope.model_words(card.subject)}',
+        'summary': f'{card_scope.does(card)} {card_validation.overall(card.main)}' if card.main else card_scope.does(card),
+        'design': 'A model is developed' + (' and judged on patients kept apart.' if card.main else '; it was not evaluated.'),
+        'input': f'One image of {card.image_side} × {card.image_side} px and nothing else.' if card.image_side else '',
+        'no_reader': 'The only predictor is the image itself: nobody reads it.',
+        'output': f'{output.get(kind, "a probability for each class")} ({task}).'.capitalize() if kind else '',
+    }
+
+
+def _people(card: Card) -> dict[str, str]:
+    if card.data is None:
+        names = (
+            'population',
+            'sites',
+            'cameras',
+            'quality',
+            'rejects',
+            'flow',
+            'partition',
+            'disjoint',
+            'missing_data',
+            'label',
+            'unrecorded',
+        )
+        return dict.fromkeys((*names, 'comparison'), '')
+    data, manifest = card.data, card.data.manifest
+    known = [NAMES[name].lower() for name in COLUMNS if column(data, name).recorded]
+    unknown = [NAMES[name].lower() for name in unrecorded(data)]
+    splits = manifest['splits']
+    sizes = joined(f'{name} {count(split.get("patients"))}' for name, split in splits.items() if split.get('patients') is not None)
+    site, camera = column(data, 'site'), column(data, 'camera')
+    return {
+        'population': f'“{nice(data.name)}”: {plural(data.total("patients") or 0, "patient")}, described by {joined(known)}.'
+        if known
+        else '',
+        'unrecorded': f'Not recorded: {joined(unknown)}.' if unknown else '',
+        'sites': plural(len(site.shown), 'site') + ' of at least 20 patients.' if site.recorded else '',
+        'cameras': f'Cameras: {joined(map(nice, list(camera.shown)[:5]))}.' if camera.recorded and camera.shown else '',
+        'quality': _duplicates(manifest),
+        'rejects': _rejects(manifest),
+        'flow': f'Patients: {sizes}.' if sizes else '',
+        'partition': f'Patients were divided at random, once: {sizes}.'
+        if sizes and not _given(manifest)
+        else f'The dataset came divided: {sizes}.'
+        if sizes
+        else '',
+        'disjoint': 'By patient: nobody is in two of them, nor are two who share a picture.' if sizes else '',
+        'missing_data': 'An image without the label is left out of that label; people of whom a column is unknown are a row of their own.',
+        'label': _label(card),
+        'comparison': _comparison(card),
+    }
+
+
+def _given(manifest: Mapping[str, Any]) -> bool:
+    options = (manifest.get('provenance') or {}).get('options') or {}
+    return bool(options.get('split_column'))
+
+
+def _duplicates(manifest: Mapping[str, Any]) -> str:
+    found = manifest.get('duplicates')
+    if not isinstance(found, Mapping):
+        return ''
+    exact, near = (plural(int(found.get(f'{kind}_groups') or 0), 'group') for kind in ('exact', 'near'))
+    return f'Pictures found twice: {exact} alike, {near} near; kept in one split.'
+
+
+def _rejects(manifest: Mapping[str, Any]) -> str:
+    rejects, files = manifest.get('rejects') or {}, manifest.get('files') or {}
+    if 'count' not in rejects:
+        return ''
+    of = f' of {plural(int(files["found"]), "file")}' if files.get('found') is not None else ''
+    return f'{count(rejects["count"])}{of} rejected, each with its reason.'
+
+
+def _label(card: Card) -> str:
+    assert card.data is not None
+    known = card.data.manifest.get('labels') or {}
+    parts = []
+    for label in card.labels[:5]:
+        counts: dict[str, int] = {}
+        for split in card.data.manifest['splits'].values():
+            for name, n in ((split.get('labels') or {}).get(label) or {}).items():
+                counts[name] = counts.get(name, 0) + int(n)
+        if (known.get(label) or {}).get('kind') == 'class' and counts:
+            parts.append(f'“{nice(label)}”: {joined(f"{nice(name)} {count(n)}" for name, n in counts.items())} images')
+    return '; '.join(parts)
+
+
+def _comparison(card: Card) -> str:
+    """How common each class is where it was trained and where it was judged."""
+    assert card.data is not None
+    splits = card.data.manifest['splits']
+    if not {'train', 'test'} <= splits.keys():
+        return ''
+    parts = []
+    for label in card.labels[:5]:
+        pair = [(splits[name].get('labels') or {}).get(label) or {} for name in ('train', 'test')]
+        totals = [sum(n for name, n in one.items() if name != 'missing') for one in pair]
+        for value in [name for name in pair[0] if name != 'missing'][1:4] if all(totals) else ():
+            shares = [percent(one.get(value, 0), total) for one, total in zip(pair, totals, strict=True)]
+            parts.append(f'“{nice(label)}” {nice(value)}: {shares[0]} of images in train, {shares[1]} in test')
+    return '; '.join(parts)
+
+
+def _validation(card: Card) -> dict[str, str]:
+    one = card.main
+    empty = ('performance', 'subgroups', 'metrics', 'uncertainty', 'thresholds', 'power', 'clusters', 'external', 'diagnostic', 'failures')
+    more = ('differences', 'updating', 'robustness', 'ensemble', 'explanation')
+    found = dict.fromkeys((*empty, *more), '')
+    if one is None:
+        return found
+    tables = one.tables
+    metrics = list(dict.fromkeys(row.metric for row in tables.rows if not row.by))
+    clusters = [by for by in tables.by if set(by.split('+')) & {'site', 'country', 'camera'}]
+    return found | {
+        'performance': card_validation.overall(one),
+        'subgroups': f'By {joined(card_validation.by_name(by).lower() for by in tables.by)}, each group with its interval.'
+        if tables.by
+        else '',
+        'metrics': joined(metric_name(name) for name in metrics) + '.',
+        'uncertainty': f'{100 * tables.interval:.0f} % intervals from {count(tables.replicates)} resamplings of whole patients.',
+        'thresholds': _thresholds(card),
+        'power': clean(one.power[0]) if one.power else '',
+        'clusters': f'Judged by {joined(card_validation.by_name(by).lower() for by in clusters)}.' if clusters else '',
+        'external': ' '.join(card_validation.overall(other) for other in card.external[:3]),
+        'differences': f'Also judged on {joined(f"“{clean(other.dataset)}”" for other in card.external)}.' if card.external else '',
+        'diagnostic': _diagnostic(card),
+        'failures': 'The table of confusion and the surest mistakes are in report.html.' if tables.confusion else '',
+        'updating': 'The probabilities were recalibrated on validation patients (temperature).'
+        if (one.uncertainty or {}).get('temperature')
+        else '',
+        'robustness': 'Images unlike those it was trained on are looked for.' if (one.uncertainty or {}).get('ood') else '',
+    }
+
+
+def _thresholds(card: Card) -> str:
+    assert card.tables is not None
+    entries = [entry for entry in card.tables.thresholds.values() if entry.get('value') is not None]
+    if not entries:
+        return ''
+    return f'Chosen on the split “{clean(entries[0].get("chosen_on"))}” by the rule {clean(entries[0].get("rule"))}, one for everybody.'
+
+
+def _diagnostic(card: Card) -> str:
+    assert card.tables is not None
+    parts = []
+    for name in ('sensitivity', 'specificity', 'kappa_quadratic', 'accuracy', 'MAE'):
+        row = card.tables.find(metric=name)
+        if row is not None and row.value is not None:
+            parts.append(f'{metric_name(name)} {interval(row.value, row.low, row.high, metric=name)}')
+    where = ', mean over the classes' if card.tables.overall == MACRO else ''
+    return f'{", ".join(parts)}{where}.' if parts else ''
+
+
+def _origin(card: Card) -> dict[str, str]:
+    run = card.subject
+    data = run.config.get('data')
+    data = data if isinstance(data, Mapping) else {}
+    share = data.get('fraction', 1.0)
+    versions = run.environment.get('versions')
+    return {
+        'preprocessing': _preprocessing(card, data),
+        'subset': f'{percent(share, 1)} of the training patients were used.' if share != 1.0 else 'No subset was taken.' if data else '',
+        'model': f'{card_scope.model_words(run)}.'.capitalize() if run.config else '',
+        'initialisation': _initialisation(card),
+        'training': _training(run, data),
+        'selection': _selection(run),
+        'imbalance': _means(data, ('balance', 'compose')),
+        'fairness': _means(data, ('balance', 'groups')),
+        'predicting': '`retfound predict` with these weights gives the same numbers.' if card.weights else '',
+        'weights': f'Checkpoint of step {card.weights.step}, SHA-256 {card.weights.sha256[:16] or "not kept"}…' if card.weights else '',
+        'code': card_origin.code_commit(card),
+        'versions': clean(', '.join(f'{name} {version}' for name, version in list(versions.items())[:6]))
+        if isinstance(versions, Mapping)
+        else '',
+        'config': f'Configuration {card.config_hash[:16]}…' if card.config_hash else '',
+    }
+
+
+def _preprocessing(card: Card, data: Mapping[str, Any]) -> str:
+    options = ((card.data.manifest.get('provenance') or {}).get('options') or {}) if card.data else {}
+    side = options.get('shorter_side')
+    stored = f'Stored with a shorter side of {side} px; ' if side else ''
+    return (
+        f'{stored}read at {card.image_side} px, scaled by fixed mean and spread; alike for everybody.' if card.image_side and data else ''
+    )
+
+
+def _initialisation(card: Card) -> str:
+    if card.run is None:
+        return 'At random.' if not card.subject.config.get('init_from') else 'From earlier weights.'
+    if card.pretrain is not None:
+        return f'From its pretraining ({card.pretrain.task_class or "a run"}).'
+    return 'From earlier weights.' if card.run.config.get('init_from') else 'At random.' if card.run.config else ''
+
+
+def _training(run: TrainingRun, data: Mapping[str, Any]) -> str:
+    optim, steps = run.config.get('optim'), run.config.get('steps')
+    if not isinstance(optim, Mapping) or not isinstance(steps, int):
+        return ''
+    augment = _AUGMENT.get(str(data.get('augment')), clean(data.get('augment')))
+    words = [f'{plural(steps, "step")} of {plural(int(data.get("batch_size") or 0), "image")}', 'AdamW']
+    words += [f'learning rate up to {significant(float(optim["lr"]))}'] if isinstance(optim.get('lr'), float) else []
+    return ', '.join([*words, *([augment] if augment else [])]) + f', seed {clean(run.config.get("seed"))}.'
+
+
+def _selection(run: TrainingRun) -> str:
+    metrics = sorted({name.partition('/')[2] for name in run.curves if name.partition('/')[0] == run.config.get('eval_split')} - {''})
+    if not metrics:
+        return 'The last checkpoint was taken.' if run.config else ''
+    by = clean(run.config.get('best_by') or 'its own metric')
+    return f'The best checkpoint by the “{clean(run.config.get("eval_split"))}” split ({by}).'
+
+
+def _means(data: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    used = [f'{name}: {clean(data[name])}' for name in names if data.get(name)]
+    return '; '.join(used) if used else ('Nothing was done.' if data else '')

@@ -1,0 +1,114 @@
+"""How much fine-tuning data does my task need: what this run had, and the curve over the number of labels where a study drew one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from retfound_jax.report import study_figures
+from retfound_jax.report.blocks import Cell, Pictures, Section, Table, Text
+from retfound_jax.report.card import Card
+from retfound_jax.report.study import ADAPTED, Line, StudyTable, line_place
+from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, percent, plural
+
+ID, TITLE = 'labels', '4. How much fine-tuning data does my task need?'
+_PICTURES = 2
+_NEEDED = 2
+
+
+def section(card: Card) -> Section:
+    """The answer to the fourth question."""
+    blocks: list[Any] = [Text(words, 'lead') for words in had(card)]
+    curves = curves_of(card)
+    if not curves:
+        blocks.append(
+            Text(
+                'Missing: a curve over the number of labels. What fewer would give was not measured; `retfound table` measures '
+                'it (--study).',
+                'absent',
+            )
+        )
+    for table, lines in curves:
+        blocks += [Text(words, 'lead') for words in _saved(table, lines)]
+        blocks += _drawn(table, lines)
+        blocks.append(_table(lines))
+    return Section(id=ID, title=TITLE, blocks=tuple(blocks))
+
+
+def had(card: Card) -> tuple[str, ...]:
+    """What this very run learned from, and what it reached with it."""
+    if card.run is None or card.data is None:
+        return ()
+    train = card.data.manifest['splits'].get('train') or {}
+    config = card.run.config.get('data')
+    share = config.get('fraction', 1.0) if isinstance(config, dict) else 1.0
+    part = '' if share == 1.0 else f', of which it was given {percent(share, 1)}'
+    words = []
+    for label in card.labels:
+        counts = (train.get('labels') or {}).get(label)
+        if not isinstance(counts, dict):
+            continue
+        known = {name: n for name, n in counts.items() if name != 'missing'}
+        if card.data.manifest.get('labels', {}).get(label, {}).get('kind') == 'class':
+            classes = joined(f'{count(n)} “{nice(name)}”' for name, n in known.items())
+            words.append(f'This model learned “{nice(label)}” from {plural(sum(known.values()), "labelled image")} ({classes}){part}.')
+    if not words and train.get('images') is not None:
+        words = [f'This model learned from {plural(train["images"], "image")}{part}.']
+    return tuple(words[:3])
+
+
+def curves_of(card: Card) -> list[tuple[StudyTable, tuple[Line, ...]]]:
+    """The lines of the studies given that are of this card's labels, where more than one number of labels was tried."""
+    found = []
+    for table in card.studies:
+        wanted = {*card.labels, *(card.tables.targets if card.tables else ())}
+        lines = tuple(line for line in table.lines if line.target in wanted) or tuple(
+            line for line in table.lines if line.target == 'macro'
+        )
+        if len({line.fraction for line in lines}) > 1:
+            found.append((table, lines))
+    return found
+
+
+def _saved(table: StudyTable, lines: tuple[Line, ...]) -> list[str]:
+    targets = {line.target for line in lines}
+    words = []
+    for one in [one for one in table.needed if one.target in targets][:_NEEDED]:
+        place = ', '.join(filter(None, (nice(one.test_on), nice(one.target), ADAPTED.get(one.adaptation, ''))))
+        ratio = one.words(one.ratio.value)
+        words.append(f'{place}: what {nice(one.reference)} reaches with all labels, {nice(one.method)} reaches with {ratio} of them.')
+    return words
+
+
+def _drawn(table: StudyTable, lines: tuple[Line, ...]) -> list[Any]:
+    kept = dataclasses.replace(
+        table, lines=lines, needed=tuple(one for one in table.needed if one.target in {line.target for line in lines})
+    )
+    drawn = study_figures.label_curves(kept)[:_PICTURES]
+    return [Pictures(items=tuple(one.picture for one in drawn), size='wide')] if drawn else []
+
+
+def _table(lines: tuple[Line, ...]) -> Table:
+    fractions = sorted({line.fraction for line in lines})
+    rows: dict[tuple[str, str], dict[float, Line]] = {}
+    for line in lines:
+        rows.setdefault((line_place(line), line.method), {})[line.fraction] = line
+    metric = metric_name(lines[0].metric)
+    return Table(
+        caption=f'{metric} by share of the labels',
+        head=('', 'Started from', *(f'{100 * fraction:g}\u202f%' for fraction in fractions)),
+        rows=tuple(
+            (Cell(clean(place)), Cell(nice(method)), *(_cell(by_fraction.get(fraction)) for fraction in fractions))
+            for (place, method), by_fraction in rows.items()
+        ),
+        words=frozenset({1}),
+        note='Mean over seeds; in brackets the interval over patients.',
+    )
+
+
+def _cell(line: Line | None) -> Cell:
+    if line is None:
+        return Cell('not run', quiet=True)
+    shown = interval(line.patients.value, line.patients.low, line.patients.high, metric=line.metric)
+    value, _, bounds = shown.partition(' ')
+    return Cell(value, small=bounds)
