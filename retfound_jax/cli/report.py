@@ -1,4 +1,4 @@
-"""`retfound report`: one page a clinician can read, from the files of a run directory."""
+"""`retfound report`: one page a clinician can read, from the files of a run directory; with --card also its model card and data sheet."""
 
 from __future__ import annotations
 
@@ -12,31 +12,98 @@ from typing import Any
 
 from absl import flags
 
+from retfound_jax.core.errors import UsageError
 from retfound_jax.core.storage import is_remote
 
-SUMMARY = 'one self-contained page a clinician can read'
+SUMMARY = 'one self-contained page a clinician can read, and with --card the model card'
 
 _THUMBNAIL = 224  # [px], the longer side
 
 
 def define(values: flags.FlagValues) -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string('workdir', None, 'run directory or study directory to report on', flag_values=values, required=True)
+    flags.DEFINE_multi_string('workdir', None, 'run directory or study directory to report on', flag_values=values, required=True)
     flags.DEFINE_string('pretrain', '', 'run directory of the pretraining; left out: the one the run started from', flag_values=values)
     flags.DEFINE_string('dataset', '', "dataset directory; left out: the run's own", flag_values=values)
     flags.DEFINE_string('out', '', 'file to write; left out: report.html in the run directory', flag_values=values)
     flags.DEFINE_string('notice', '', 'a sentence to put above everything else', flag_values=values)
     flags.DEFINE_bool('show_keys', False, 'name the image under each mistake', flag_values=values)
     flags.DEFINE_bool('photographs', True, 'show photographs; a photograph can identify a person', flag_values=values)
+    flags.DEFINE_bool('card', False, 'also the model card and the data sheet; evaluates by groups that were left out', flag_values=values)
+    flags.DEFINE_list('by', [], 'with --card: groups to judge by; left out: every column that the dataset records', flag_values=values)
+    flags.DEFINE_string('facts', '', 'with --card: TOML file of what only the owner knows', flag_values=values)
+    flags.DEFINE_multi_string('study', [], 'with --card: study directory with curves over the number of labels', flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
-    """Writes the page and prints its path."""
+    """Writes the pages of each run and prints their paths."""
     from retfound_jax.core.mirror import opened
 
-    with opened(values.workdir) as workdir:
-        path = write_report(values, workdir=workdir, command=shlex.join(['retfound', *sys.argv[1:]]))
-    print(f'report: {path if values.out else values.workdir.rstrip("/") + "/" + path.name}')
+    _check(values)
+    for address in dict.fromkeys(values.workdir):
+        with opened(address) as workdir:
+            for what, path in _pages(values, workdir=workdir):
+                inside = path.is_relative_to(workdir)
+                print(f'{what}: {address.rstrip("/") + "/" + path.relative_to(workdir).as_posix() if inside else path}')
+
+
+def _check(values: flags.FlagValues) -> None:
+    """Tells what does not go together before any work."""
+    from retfound_jax.report.study import is_study
+
+    given = [name for name in ('by', 'facts', 'study') if values[name].value]
+    if given and not values.card:
+        raise UsageError(f'--{given[0]} belongs to the model card: add --card')
+    if values.facts:
+        from retfound_jax.report.facts import read_facts
+
+        read_facts(values.facts)
+    runs = len(set(values.workdir))
+    for name in ('out', 'pretrain', 'dataset'):
+        if runs > 1 and values[name].value:
+            raise UsageError(f'--{name} is for one --workdir, and there are {runs}: leave it out, or call once for each')
+    for folder in values.study:
+        if not is_study(Path(folder)):
+            raise UsageError(f'--study {folder} is not the directory of a study; give the --workdir of `retfound table`')
+    for folder in values.workdir if values.card else ():
+        if is_study(Path(folder)):
+            raise UsageError(f'{folder} is a study, and a card is of one model: give a run as --workdir and the study as --study')
+
+
+
+def _pages(values: flags.FlagValues, *, workdir: Path) -> list[tuple[str, Path]]:
+    """What was written, and where."""
+    command = shlex.join(['retfound', *sys.argv[1:]])
+    if not values.card:
+        return [('report', write_report(values, workdir=workdir, command=command))]
+    from retfound_jax.cli import _card
+
+    places = find_places(values, workdir=workdir)
+    _card.evaluate_missing(places, by=tuple(name for name in values.by if name.strip()))
+    written = [('report', write_report(values, workdir=workdir, command=command))]
+    out = Path(values.out).parent if values.out else workdir
+    return written + _card.write_card(places, studies=values.study, facts=values.facts, out=out)
+
+
+def find_places(values: flags.FlagValues, *, workdir: Path) -> Any:
+    """The run, what it started from, and the datasets of both, as far as they are still there."""
+    from retfound_jax.cli._card import Places
+    from retfound_jax.report.collect import read_run
+
+    config = read_run(workdir).config
+    pretrain = _given_or(values.pretrain, str(config.get('init_from') or ''), beside='config.json')
+    before = read_run(pretrain).config if pretrain else {}
+    return Places(
+        workdir=workdir,
+        pretrain=pretrain,
+        dataset=_given_or(values.dataset, _data_path(config), beside='manifest.json'),
+        pretrain_dataset=_given_or('', _data_path(before), beside='manifest.json'),
+    )
+
+
+def _data_path(config: Any) -> str:
+    data = config.get('data')
+    return str(data.get('path') or '') if isinstance(data, dict) else ''
 
 
 def write_report(values: flags.FlagValues, *, workdir: Path, command: str) -> Path:

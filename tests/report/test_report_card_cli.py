@@ -1,0 +1,135 @@
+"""`retfound report --card`: one command for the report, the card and the data sheet; what is wrong is one sentence before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import card_runs
+import pytest
+import report_runs
+
+from retfound_jax.cli import _card
+from retfound_jax.cli import main as front_door
+from retfound_jax.core.errors import UsageError
+from retfound_jax.core.files import read_json, write_json
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run that was evaluated by sex and age, whose dataset is there."""
+    card = card_runs.task_card(tmp_path, by=('sex', 'age_band'), replicates=4)
+    config = read_json(card.subject.path / 'config.json')
+    data = {'type': 'retfound_jax.data.config:DataConfig', 'path': str(tmp_path / 'dataset')}
+    write_json(card.subject.path / 'config.json', config | {'data': data, 'init_from': str(tmp_path / 'pretrain')})
+    before = read_json(tmp_path / 'pretrain' / 'config.json')
+    write_json(tmp_path / 'pretrain' / 'config.json', before | {'data': data})
+    (card.subject.path / 'predictions' / 'test.parquet').unlink()  # no pictures of mistakes: the dataset has no shards
+    return card.subject.path
+
+
+def call(*words: object) -> int:
+    return front_door.main(['report', *map(str, words)])
+
+
+def test_one_command_writes_all_and_says_where(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call('--card', '--by', 'sex,age', '--workdir', run) == 0
+    said = dict(line.split(': ', 1) for line in capsys.readouterr().out.splitlines())
+    assert {'report', 'card', 'card for the Hub'} <= said.keys()
+    for path in said.values():
+        assert Path(path).exists() and run in Path(path).parents
+    page = (run / 'card.html').read_text()
+    assert '“retina” (the task)' in page and 'It was pretrained on the same dataset' in page
+
+
+def test_several_runs_get_each_their_own(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = report_runs.evaluated_run(tmp_path, 'regress', by=('sex', 'age_band'), replicates=4)
+    (other / 'predictions' / 'test.parquet').unlink()
+    assert call('--card', '--by', 'sex', '--workdir', run, '--workdir', other, '--workdir', run) == 0
+    out = capsys.readouterr().out
+    assert out.count('card.html') == 2 and (other / 'card.html').exists()
+    assert '“age_years”' in (other / 'card.html').read_text() and '“disease”' in (run / 'card.html').read_text()
+
+
+@pytest.mark.parametrize(
+    ('words', 'says'),
+    [
+        (['--by', 'sex'], '--by belongs to the model card: add --card'),
+        (['--facts', 'FACTS'], '--facts belongs to the model card'),
+        (['--card', '--facts', 'FACTS'], 'did you mean "owner"'),
+        (['--card', '--facts', 'NOWHERE'], 'is no file'),
+        (['--card', '--workdir', 'STUDY'], 'is a study'),
+        (['--card', '--workdir', 'STUDY', '--out', 'x.html'], '--out is for one --workdir, and there are 2'),
+        (['--card', '--by', 'sxe'], 'did you mean "sex"'),
+        (['--card', '--study', 'NOWHERE'], 'is not the directory of a study'),
+        (['--card', '--by', 'sex,ethnicity'], 'was not evaluated by all of these groups and its dataset'),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(words: list[str], says: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'facts.toml').write_text('ownr = "a"')
+    (tmp_path / 'study' / 'cells').mkdir(parents=True)
+    places = {'FACTS': tmp_path / 'facts.toml', 'NOWHERE': tmp_path / 'nowhere', 'STUDY': tmp_path / 'study'}
+    if 'ethnicity' in ' '.join(words):
+        (tmp_path / 'dataset').rename(tmp_path / 'moved')
+    assert call('--workdir', run, *(places.get(word, word) for word in words)) == 2
+    told = capsys.readouterr().err
+    assert says in told and told.count('\n') == 1
+
+
+def test_a_run_that_was_never_evaluated_and_cannot_be_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = report_runs.evaluated_run(tmp_path, 'single', replicates=4)
+    (run / 'tables' / 'metrics_test.json').unlink()
+    config = read_json(run / 'config.json')
+    write_json(run / 'config.json', config | {'data': {'type': 'retfound_jax.data.config:DataConfig', 'path': str(tmp_path / 'gone')}})
+    assert call('--card', '--workdir', run) == 2
+    assert 'was not evaluated and its dataset' in capsys.readouterr().err and not (run / 'card.html').exists()
+
+
+class Evaluations:
+    """Takes the place of loading and judging a run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, step: int = 240) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.loaded: list[str] = []
+
+        def load(workdir: Path, *, which: str = 'best') -> Any:
+            self.loaded.append(which)
+            return type('Run', (), {'step': step})()
+
+        def judge(trained: Any, *, workdir: Path, split: str, config: Any) -> None:
+            self.calls.append({'split': split, 'config': config})
+
+        monkeypatch.setattr('retfound_jax.train.checkpoint.load_run', load)
+        monkeypatch.setattr('retfound_jax.evals.evaluation.evaluate_run', judge)
+
+
+def places(run: Path) -> _card.Places:
+    dataset = run.parent / 'dataset'
+    return _card.Places(workdir=run, pretrain=None, dataset=dataset, pretrain_dataset=None)
+
+
+def test_groups_judged_before_are_not_judged_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Evaluations(monkeypatch)
+    assert _card.evaluate_missing(places(run), by=('sex', 'age')) == '' and not found.calls
+
+
+def test_a_group_is_added_to_those_before_with_their_settings(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Evaluations(monkeypatch)
+    assert _card.evaluate_missing(places(run), by=('ethnicity', 'sex')) == 'test'
+    config = found.calls[0]['config']
+    assert config.by == ('sex', 'age_band', 'ethnicity') and config.replicates == 4 and config.rule.name == 'youden'
+    assert found.loaded == ['best']
+
+
+def test_left_out_it_is_judged_by_all_that_the_dataset_records(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Evaluations(monkeypatch, step=100)
+    _card.evaluate_missing(places(run), by=())
+    assert found.calls[0]['config'].by == ('sex', 'age_band', 'ethnicity', 'site', 'camera')
+    assert found.loaded == ['best', 'latest']  # the checkpoint that was judged before was not the best one
+
+
+def test_a_group_that_does_not_exist_is_told_before_the_work(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Evaluations(monkeypatch)
+    with pytest.raises(UsageError, match='did you mean "ethnicity"'):
+        _card.evaluate_missing(places(run), by=('ethnicty',))
+    assert not found.loaded
