@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from retfound_jax.evals import metrics
+from retfound_jax.evals import gaps, metrics
 from retfound_jax.evals.bootstrap import percentile_interval
 from retfound_jax.evals.cells import MACRO, Cell, Thresholds
-from retfound_jax.evals.subgroups import MISSING
+from retfound_jax.evals.withholding import Withholding
 
 GAP = 'gap (max-min)'
 _NEEDS_POSITIVE = frozenset({'AUROC', 'AUPRC', 'sensitivity', 'F1', 'balanced_accuracy', 'slope', 'intercept'})
@@ -23,16 +23,17 @@ Row = dict[str, Any]
 
 
 def cell_rows(
-    cell: Cell, *, level: str, by: str, group: str, level_of_interval: float, thresholds: Thresholds, min_n: int = 0
+    cell: Cell, *, level: str, by: str, group: str, level_of_interval: float, thresholds: Thresholds, plan: Withholding | None = None
 ) -> list[Row]:
-    """A row for each target and metric; with fewer than `min_n` patients of a target its numbers are withheld."""
+    """A row for each target and metric; of what `plan` says may not be printed neither value nor count is there, only why."""
     rows = []
-    all_counts = {target: _counts(cell, target=target) for target in {name for name, _ in cell.value}}
+    targets = list(dict.fromkeys(target for target, _ in cell.value))
+    all_counts = {target: _printable(_counts(cell, target=target), plan, by=by, group=group, target=target) for target in targets}
     for (target, metric), value in cell.value.items():
-        counted = all_counts[target]
+        counted, withheld = all_counts[target]
         row = {'level': level, 'by': by, 'group': group, 'target': target, 'metric': metric, **counted, 'dropped': 0}
-        if counted['n_patients'] < min_n:
-            rows.append(row | {'value': None, 'low': None, 'high': None, 'note': f'withheld: n below {min_n}'})
+        if withheld:
+            rows.append(row | {'value': None, 'low': None, 'high': None, 'note': withheld})
             continue
         note = _absent(cell, target=target, metric=metric, thresholds=thresholds)
         if not np.isfinite(value):
@@ -51,37 +52,46 @@ def cell_rows(
     return rows
 
 
-def gap_rows(cells: Mapping[str, Cell], *, level: str, by: str, level_of_interval: float, min_n: int) -> list[Row]:
-    """The best minus the worst group of each metric, `missing` and withheld groups left out.
+def gap_rows(cells: Mapping[str, Cell], *, level: str, by: str, level_of_interval: float, plan: Withholding) -> list[Row]:
+    """The best minus the worst group of each metric, among the groups whose performance `plan` lets be printed.
 
-    The interval is that of the difference between the two groups named in the note, in the same replicates, so it may reach below zero. The
-    two were picked because they lie furthest apart: with many small groups the gap is wide by chance alone.
+    The interval is of the true gap, whichever groups it is between (`gaps.widest`). The gap itself is that of the two groups that happen to
+    lie furthest apart: with many small groups it is wide by chance alone.
     """
-    shown = {name: cell for name, cell in cells.items() if name != MISSING}
-    names = next(iter(shown.values())).value if shown else {}
-    targets = {target for target, _ in names}
-    all_counts = {target: {group: _counts(cell, target=target) for group, cell in shown.items()} for target in targets}
+    names = next(iter(cells.values())).value if cells else {}
+    targets = list(dict.fromkeys(target for target, _ in names))
+    all_shown = {target: {group: cells[group] for group in plan.shown(by, target)} for target in targets}
+    all_counts = {target: {group: _counts(cell, target=target) for group, cell in all_shown[target].items()} for target in targets}
     rows = []
     for target, metric in names:
-        counted = all_counts[target]
-        value = {
-            group: cell.value[target, metric]
-            for group, cell in shown.items()
-            if counted[group]['n_patients'] >= min_n and np.isfinite(cell.value[target, metric])
-        }
+        shown, counted = all_shown[target], all_counts[target]
+        value = {group: cell.value[target, metric] for group, cell in shown.items()}
+        value = {group: one for group, one in value.items() if np.isfinite(one)}
         if len(value) < 2:
             continue
-        high, low = max(value, key=value.get), min(value, key=value.get)
-        difference_R = shown[high].replicates[target, metric] - shown[low].replicates[target, metric]
-        interval = percentile_interval(difference_R, value=value[high] - value[low], level=level_of_interval)
-        best, worst = (low, high) if metric in metrics.LOWER_IS_BETTER else (high, low)
+        value_G, replicates_GR = np.array(list(value.values())), np.stack([shown[group].replicates[target, metric] for group in value])
+        found = gaps.gap(value_G, replicates=replicates_GR, level=level_of_interval)
+        best, worst = (list(value)[g] for g in gaps.best_and_worst(value_G, metric=metric))
+        dropped = int((~np.isfinite(replicates_GR)).any(axis=0).sum())
         totals = {name: _sum(counted[group][name] for group in value) for name in ('n_images', 'n_patients', 'n_positive')}
         rows.append(
             {'level': level, 'by': by, 'group': GAP, 'target': target, 'metric': metric, **totals}
-            | {'value': interval.value, 'low': _number(interval.low), 'high': _number(interval.high), 'dropped': interval.dropped}
+            | {'value': found.value, 'low': _number(found.low), 'high': _number(found.high), 'dropped': dropped}
             | {'note': f'best {best}, worst {worst}, of {len(value)} groups'}
         )
     return rows
+
+
+def _printable(
+    counted: dict[str, int | None], plan: Withholding | None, *, by: str, group: str, target: str
+) -> tuple[dict[str, int | None], str]:
+    """The counts that may be printed, and why numbers may not; '' where they may."""
+    if plan is None or not by:
+        return counted, ''
+    if plan.labelled(by, group, target):
+        return dict.fromkeys(counted), plan.labelled(by, group, target)
+    reason = plan.target(by, group, target)
+    return (counted | {'n_positive': None} if reason else counted), reason
 
 
 def _counts(cell: Cell, *, target: str) -> dict[str, int | None]:

@@ -65,7 +65,8 @@ def _is_headline(row: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
 def _group_line(row: Mapping[str, Any]) -> list[str]:
     value = _value(row, interval=True) if row['value'] is not None else row['note']
     note = row['note'] if row['group'] == GAP else ''
-    return [f'  {row["group"]}', row['target'], f'{row["n_patients"]} patients', value, note]
+    patients = '' if row['n_patients'] is None else f'{row["n_patients"]} patients'
+    return [f'  {row["group"]}', row['target'], patients, value, note]
 
 
 def _columns(table: list[list[str]]) -> list[str]:

@@ -19,7 +19,7 @@ from retfound_jax.evals.text import format_table
 from retfound_jax.evals.views import make_view
 
 Make = Callable[..., Predictions]
-FEW = EvalConfig(replicates=60, min_n=10)
+FEW = EvalConfig(replicates=60, min_n=10, permutations=40)
 KINDS = [
     ('single', {}),
     ('single', {'classes': ('no', 'yes')}),
@@ -52,6 +52,7 @@ def test_every_kind_gives_sound_json(make: Make, kind: str, kw: dict[str, Any]) 
     for r in result['rows']:
         if r['value'] is None:
             assert r['note'].startswith(('withheld', 'absent')), r
+            assert not r['note'].startswith('withheld') or r['n_positive'] is None
         elif r['group'] != GAP:
             assert r['low'] <= r['high'] and r['n_patients'] >= 10
     for level in ('image', 'patient'):
@@ -152,19 +153,46 @@ def test_no_threshold_without_both_classes_in_validation(make: Make, with_one_cl
 
 
 def test_small_groups_are_withheld_and_missing_has_its_row(make: Make) -> None:
-    result = table(make, 'single', classes=('no', 'yes'), config=EvalConfig(by=('sex', 'site'), replicates=40, min_n=30))
-    counts = {r['group']: r['n_patients'] for r in result['rows'] if r['by'] == 'sex' and r['metric'] == 'AUROC' and r['level'] == 'image'}
-    assert counts['F'] + counts['M'] + counts['missing'] == 120 and counts['missing'] < 30 <= counts['F']
-    withheld = row(result, target='yes', metric='AUROC', by='sex', group='missing')
-    assert withheld['value'] is None and withheld['note'] == 'withheld: n below 30'
-    assert row(result, target='yes', metric='AUROC', by='site', group='missing')['n_patients'] == 120
-    assert not [r for r in result['rows'] if r['by'] == 'site' and r['group'] == GAP]
+    patients, classes = np.arange(240) // 2, ('no', 'yes')
+    columns = make('single').columns | {'sex': np.where(patients % 2, 'F', 'M'), 'ethnicity': np.full(240, '')}
+    columns['site'] = np.select([patients < 70, patients < 112], 'AB', '')
+    columns['camera'] = np.select([patients % 13 == 0, patients % 13 < 5], ['old', 'new'], 'newest')
+    by = ('sex', 'site', 'camera', 'ethnicity')
+    label_NY = (patients % 3 == 0)[:, None].astype(float)
+    result = table(make, 'single', classes=classes, columns=columns, label_NY=label_NY, config=EvalConfig(by=by, replicates=40))
+    shown = {name: {r['group']: r for r in result['rows'] if (r['by'], r['metric'], r['level']) == (name, 'AUROC', 'image')} for name in by}
+    # 8 patients without a site cannot be withheld alone, so they are told together with the largest site
+    assert {group: one['n_patients'] for group, one in shown['site'].items() if group != GAP} == {'A or missing': 78, 'B': 42}
+    # 10 on the old camera are withheld, and so is the smaller of the others, from which they would follow
+    camera = {group: one for group, one in shown['camera'].items() if group != GAP}
+    assert {group: one['n_patients'] for group, one in camera.items()} == {'missing': 0, 'new': None, 'newest': 72, 'old': None}
+    assert camera['old']['note'] == camera['new']['note'] == 'withheld: fewer than 20 patients, or hides such a group'
+    assert not {camera[group][name] for group in ('old', 'new') for name in ('value', 'low', 'high', 'n_images', 'n_positive')} - {None}
+    assert camera['missing']['note'].startswith('absent') and shown['ethnicity']['missing']['n_patients'] == 120
+    assert GAP in shown['sex'] and GAP not in shown['camera'] and GAP not in shown['ethnicity']
+    assert not {'old', 'new'} & set(result['calibration_by']['camera'])
+    text = format_table(result)
+    assert ' 10 patients' not in text and ' 38 patients' not in text and 'None' not in text
+
+
+def test_few_with_a_finding_are_withheld_with_what_needs_them(make: Make) -> None:
+    test = make('single', classes=('no', 'yes'))
+    patients = np.arange(240) // 2
+    columns = test.columns | {'sex': np.where(patients < 50, 'F', 'M'), 'site': np.select([patients < 40, patients < 80], 'AB', 'C')}
+    label_NY = np.where(patients < 50, patients < 4, patients % 2)[:, None].astype(float)
+    result = evaluate(replace(test, columns=columns, label_NY=label_NY), validation=None, config=replace(FEW, by=('sex', 'site')))
+    of = {group: row(result, target='yes', metric='AUROC', by='sex', group=group, level='patient') for group in ('F', 'M')}
+    assert of['F']['n_patients'] == 50 and of['M']['n_patients'] == 70
+    assert {one['n_positive'] for one in of.values()} == {one['value'] for one in of.values()} == {None}
+    assert of['F']['note'] == of['M']['note'] == 'withheld: <10 with or without it, or hides such a number'
+    site = {group: row(result, target='yes', metric='AUROC', by='site', group=group)['value'] for group in 'ABC'}
+    assert site['A'] is None and sum(value is None for value in site.values()) == 2
 
 
 def test_gap_is_paired_and_names_its_groups(make: Make) -> None:
-    result = table(make, 'single', classes=('no', 'yes'), config=EvalConfig(by=('sex',), replicates=80, min_n=10))
+    result = table(make, 'single', classes=('no', 'yes'), config=EvalConfig(by=('sex',), replicates=80))
     for metric in ('AUROC', 'Brier'):
-        values = {g: row(result, target='yes', metric=metric, by='sex', group=g)['value'] for g in ('F', 'M')}
+        values = {g: row(result, target='yes', metric=metric, by='sex', group=g)['value'] for g in ('F or missing', 'M')}
         gap = row(result, target='yes', metric=metric, by='sex', group=GAP)
         assert gap['value'] == pytest.approx(max(values.values()) - min(values.values()))
         best = (min if metric == 'Brier' else max)(values, key=values.get)
