@@ -12,6 +12,7 @@ import functools
 
 import numpy as np
 
+from retfound_jax.core.demographics import FLOOR, NOT_A_GROUP
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.evals import metrics, retfound_style
 from retfound_jax.train.checkpoint import Better, Validation
@@ -19,12 +20,12 @@ from retfound_jax.train.checkpoint import Better, Validation
 V2_SCORE = 'retfound_v2_score'
 # The metrics of each kind that may decide, its own first; a task without labels has its loss alone.
 DECIDING = {
-    'single': ('AUROC', 'AUPRC', 'accuracy', 'cross_entropy', V2_SCORE, 'loss'),
-    'ordinal': ('AUROC', 'AUPRC', 'accuracy', 'cross_entropy', 'kappa_quadratic', 'loss'),
-    'multi': ('AUROC', 'AUPRC', 'cross_entropy', 'loss'),
-    'regress': ('MAE', 'RMSE', 'R2', 'pearson', 'loss'),
+    'single': ('AUROC', 'AUPRC', 'accuracy', 'cross_entropy', V2_SCORE, 'loss', 'worst_group_AUROC'),
+    'ordinal': ('AUROC', 'AUPRC', 'accuracy', 'cross_entropy', 'kappa_quadratic', 'loss', 'worst_group_AUROC'),
+    'multi': ('AUROC', 'AUPRC', 'cross_entropy', 'loss', 'worst_group_AUROC'),
+    'regress': ('MAE', 'RMSE', 'R2', 'pearson', 'loss', 'worst_group_MAE'),
 }
-_LOWER_IS_BETTER = metrics.LOWER_IS_BETTER | {'cross_entropy'}
+_LOWER_IS_BETTER = metrics.LOWER_IS_BETTER | {'cross_entropy', 'worst_group_MAE'}
 _TINY = 1e-7  # probabilities are kept this far from 0 and 1 in the log
 
 
@@ -52,12 +53,37 @@ def better(kind: str, *, best_by: str = '') -> tuple[str, str]:
     return metric, 'min' if metric in _LOWER_IS_BETTER else 'max'
 
 
-def _measure(kind: str, label: np.ndarray, score: np.ndarray, *, with_score: bool) -> dict[str, float]:
-    """The metrics of the kind, and RETFound's score only where it decides; none of a kind that predicts no label."""
+def _measure(kind: str, label: np.ndarray, score: np.ndarray, *, with_score: bool, group: np.ndarray | None = None) -> dict[str, float]:
+    """The metrics of the kind, and RETFound's score only where it decides; none of a kind that predicts no label.
+
+    group: [rows] names, where the worst group is told.
+    """
     if kind not in DECIDING:
         return {}
     found = validation_metrics(kind, label=label, score=score)
+    if group is not None:
+        found |= worst_group(kind, label=label, score=score, group=group)
     return found | {V2_SCORE: retfound_v2_score(label, score=score, auroc=found['AUROC'])} if with_score else found
+
+
+def worst_group(kind: str, *, label: np.ndarray, score: np.ndarray, group: np.ndarray) -> dict[str, float]:
+    """`worst_group_AUROC`, or `worst_group_MAE` of a regression: the worst value of any group of 20 images or more that has one.
+
+    `missing` and `declined` are no groups. NaN where no group has a value. The least of several noisy values is lower than the truth,
+    the more so the smaller the groups are: it serves to choose between checkpoints on the same images, not to judge a model.
+
+    Args:
+      group: [N] names.
+    """
+    metric = 'MAE' if kind == 'regress' else 'AUROC'
+    values = []
+    for name in np.unique(group):
+        here = group == name
+        if str(name) not in NOT_A_GROUP and here.sum() >= FLOOR:
+            values.append(validation_metrics(kind, label=label[here], score=score[here])[metric])
+    values = [value for value in values if np.isfinite(value)]
+    worst = max if metric in _LOWER_IS_BETTER else min
+    return {f'worst_group_{metric}': float(worst(values)) if values else float('nan')}
 
 
 def retfound_v2_score(label: np.ndarray, *, score: np.ndarray, auroc: float) -> float:

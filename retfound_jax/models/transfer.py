@@ -18,8 +18,9 @@ from retfound_jax.models.layers import STACKS
 
 # What a target may keep of its own, and what of a source may go unused. A fixed table has no parameter, so learned
 # positions that a source lacks stay as they start, which is that table.
-MISSING = ('head.*', 'encoder.fc_norm.*', 'encoder.pos_embed')
-_HEADS = ('head.*', 'projector.*', 'predictor.*', 'prototypes', 'decoder_*', 'mask_token')
+_FRESH = ('head.*', 'group_weights')  # always the target's own
+MISSING = (*_FRESH, 'encoder.fc_norm.*', 'encoder.pos_embed')
+_HEADS = (*_FRESH, 'projector.*', 'predictor.*', 'prototypes', 'decoder_*', 'mask_token')
 UNVISITED = (*_HEADS, 'encoder.norm.*', 'encoder.fc_norm.*', 'teacher.*', 'momentum_*', 'student*', 'patch_projector.*', 'centre')
 
 
@@ -54,7 +55,7 @@ def load_encoder(params_target: Any, params_source: Any, *, missing: tuple[str, 
 
     def take(path: tuple[Any, ...], target: Any) -> Any:
         name, index = _stacked(path_name(path))
-        if name not in source or _matches(name, ('head.*',)):
+        if name not in source or _matches(name, _FRESH):
             lacking.append(name)
             return target
         visited.add(name)

@@ -26,6 +26,15 @@ class TargetColumn:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupColumn:
+    """Who is in which group in the training split, and how often each row is drawn."""
+
+    names: tuple[str, ...]  # by index
+    index: np.ndarray  # int32 [rows]
+    shares: np.ndarray  # float64 [rows], of the training stream; they sum to 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Task(abc.ABC):
     """A frozen description of a training run's model and loss; every method is pure."""
 
@@ -62,6 +71,16 @@ class Task(abc.ABC):
         return False
 
     @property
+    def grouped(self) -> bool:
+        """Whether the loss reads a batch's `group` [B], int32 (`data.groups`)."""
+        return False
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the groups by index, once they are settled."""
+        return ()
+
+    @property
     def compute_dtype(self) -> str:
         """What matrix products are made in, float32 or bfloat16."""
         return 'float32'
@@ -74,6 +93,16 @@ class Task(abc.ABC):
     def resolve(self, columns: Mapping[str, TargetColumn]) -> Task:
         """Settles what only the data know (class names, target scale); the result is what `config.json` keeps."""
         return self
+
+    def resolve_groups(self, groups: GroupColumn, columns: Mapping[str, TargetColumn]) -> Task:
+        """Settles what depends on the groups of `data.groups`, after `resolve`.
+
+        Raises:
+          UsageError: the task takes no groups.
+        """
+        from retfound_jax.core.errors import UsageError
+
+        raise UsageError(f"a {self.kind} run looks at no groups; set data.groups to ''")
 
     @abc.abstractmethod
     def init(self, *, rngs: nnx.Rngs) -> nnx.Module:

@@ -79,7 +79,7 @@ class ClassifyTask(SupervisedTask):
             each_BY = jax.nn.softplus(logits_BY) - target_BY * logits_BY  # binary cross-entropy with logits
             if self.mode == 'ordinal':
                 each_BY = each_BY.sum(-1, keepdims=True)
-        return jnp.where(present_BY, each_BY, 0.0).sum() / present_BY.sum().clip(1), {}
+        return self.weighed(model, batch, each_BY=each_BY, present_BY=present_BY)
 
     def predict(self, model: nnx.Module, batch: Batch) -> dict[str, jax.Array]:
         """`score` [B,Y]: class probabilities (single, ordinal; each row sums to 1) or one probability a column (multi)."""

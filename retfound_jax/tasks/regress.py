@@ -54,7 +54,7 @@ class RegressTask(SupervisedTask):
         if 'mask' in batch:
             present_B = present_B & batch['mask']
         each_B = jnp.where(present_B, output_B - jnp.where(present_B, label_B, 0.0), 0.0) ** 2
-        return each_B.sum() / present_B.sum().clip(1), {}
+        return self.weighed(model, batch, each_BY=each_B[:, None], present_BY=present_B[:, None])
 
     def predict(self, model: nnx.Module, batch: Batch) -> dict[str, jax.Array]:
         """`score` [B,1] in the unit of the column."""

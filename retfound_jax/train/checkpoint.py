@@ -33,12 +33,15 @@ __all__ = (
 Tree = Any
 ReadWeights = Callable[..., Mapping[str, Any]]  # (source, *, image_size) -> parameters by dotted name
 Which = Literal['best', 'latest']
-Measure = Callable[[str, np.ndarray, np.ndarray], Mapping[str, float]]
+Measure = Callable[..., Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Validation:
-    """How validation predictions become numbers: `measure(kind, labels [rows,Y], score [rows,Y])`, and which one decides."""
+    """How validation predictions become numbers, and which one decides.
+
+    `measure(kind, labels [rows,Y], score [rows,Y])`, and with `data.groups` also `group=` [rows], the names of the rows' groups.
+    """
 
     measure: Measure
     better: Better

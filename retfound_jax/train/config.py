@@ -11,11 +11,12 @@ import numpy as np
 
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.mesh import MeshConfig, ShardingRules
+from retfound_jax.data.balance import row_shares
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.pairs import epoch_rows
 from retfound_jax.data.sources import Source
 from retfound_jax.optim import OptimConfig
-from retfound_jax.tasks.base import TargetColumn, Task
+from retfound_jax.tasks.base import GroupColumn, TargetColumn, Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,13 +123,17 @@ def align(config: TrainConfig) -> TrainConfig:
     if config.data.pairs and config.data.batch_size % (2 * config.optim.accumulate):
         told = f'data.batch_size is {config.data.batch_size} and optim.accumulate {config.optim.accumulate}'
         raise UsageError(f'{told}, and pairs of rows stay together; set batch_size to a multiple of {2 * config.optim.accumulate}')
+    if config.task.grouped and not config.data.groups:
+        raise UsageError("task.robust weighs groups of people and data.groups is ''; name the column, such as sex, or several, as sex+site")
+    if config.best_by.startswith('worst_group_') and not config.data.groups:
+        raise UsageError(f"best_by is '{config.best_by}' and data.groups is ''; name the column of the groups, such as sex")
     if config.data.labels not in ((), config.task.labels):
         raise UsageError(f'data.labels is {list(config.data.labels)} and task.labels is {list(config.task.labels)}; set task.labels alone')
     return dataclasses.replace(config, data=dataclasses.replace(config.data, labels=config.task.labels))
 
 
 def resolve(config: TrainConfig, *, source: Source) -> TrainConfig:
-    """Settles steps, warm-up, class names and target scale from the training rows.
+    """Settles steps, warm-up, class names, target scale and the names and weights of groups from the training rows.
 
     Raises:
       UserError: there is nothing to train on or for.
@@ -141,7 +146,7 @@ def resolve(config: TrainConfig, *, source: Source) -> TrainConfig:
         raise UsageError('the run has no step; set steps or epochs')
     warmup = config.optim.warmup_steps or round(config.warmup_epochs * per_epoch)
     columns = {name: target_column(source, name) for name in config.task.labels}
-    return _settled(config, steps=steps, warmup=warmup, columns=columns)
+    return _settled(config, steps=steps, warmup=warmup, columns=columns, groups=group_column(config.data, source))
 
 
 def assume(config: TrainConfig, *, rows: int = 1_000_000, classes: int = 5) -> TrainConfig:
@@ -157,21 +162,28 @@ def assume(config: TrainConfig, *, rows: int = 1_000_000, classes: int = 5) -> T
     config = align(config)
     names = config.task.class_names or tuple(map(str, range(classes)))
     kinds = {'single': names, 'ordinal': names, 'multi': ('no', 'yes')}
-    column = TargetColumn(values=np.arange(2.0), classes=kinds.get(config.task.kind))
     per_epoch = rows / config.data.batch_size
     steps = config.steps or max(1, math.ceil(config.epochs * per_epoch))
     warmup = config.optim.warmup_steps or round(config.warmup_epochs * per_epoch)
-    return _settled(config, steps=steps, warmup=warmup, columns=dict.fromkeys(config.task.labels, column))
+    groups = config.task.group_names or ('0', '1')
+    values = np.arange(float(max(2, len(groups))))  # a row each
+    column = TargetColumn(values=values % 2, classes=kinds.get(config.task.kind))
+    drawn = GroupColumn(names=groups, index=np.arange(len(groups)), shares=np.full(len(groups), 1 / len(groups)))
+    given = {'columns': dict.fromkeys(config.task.labels, column), 'groups': drawn if config.data.groups else None}
+    return _settled(config, steps=steps, warmup=warmup, **given)
 
 
-def _settled(config: TrainConfig, *, steps: int, warmup: int, columns: Mapping[str, TargetColumn]) -> TrainConfig:
+def _settled(
+    config: TrainConfig, *, steps: int, warmup: int, columns: Mapping[str, TargetColumn], groups: GroupColumn | None
+) -> TrainConfig:
+    task = config.task.resolve(columns)
     return dataclasses.replace(
         config,
         steps=steps,
         epochs=0.0,
         warmup_epochs=0.0,
         optim=dataclasses.replace(config.optim, warmup_steps=min(warmup, steps)),
-        task=config.task.resolve(columns),
+        task=task.resolve_groups(groups, columns) if groups else task,
     )
 
 
@@ -179,6 +191,20 @@ def target_column(source: Source, name: str) -> TargetColumn:
     """One label column of a source as the task sees it."""
     classes = source.label_classes.get(name)
     return TargetColumn(values=source.labels[:, source.label_names.index(name)], classes=None if classes is None else tuple(classes))
+
+
+def group_column(data: DataConfig, source: Source) -> GroupColumn | None:
+    """The groups of `data.groups` in the training rows, and how often each row is drawn; None where there are none.
+
+    Raises:
+      UsageError: a column to group or balance by is unknown.
+    """
+    if not data.groups:
+        return None
+    groups = source.strata(data.groups, field='data.groups')
+    balanced = source.strata(data.balance.by, field='data.balance.by') if data.balance else None
+    shares = row_shares(data.balance, strata=balanced, rows=len(source))
+    return GroupColumn(names=groups.names, index=groups.index, shares=shares)
 
 
 def _with_label(config: TrainConfig) -> str:

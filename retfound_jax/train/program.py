@@ -52,10 +52,12 @@ class Program:
         labels = len(self.config.task.labels)
         if labels:
             batch['labels'] = jax.ShapeDtypeStruct((data.decoded, labels), jnp.float32, sharding=place)
+        if self.config.task.grouped:
+            batch['group'] = jax.ShapeDtypeStruct((data.decoded,), jnp.int32, sharding=place)
         return batch
 
     def random_batch(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """A batch on the host: noise for images, 0 and 1 for labels."""
+        """A batch on the host: noise for images, 0 and 1 for labels and groups."""
         rng, like = np.random.default_rng(seed), self.abstract_batch()
         return {name: rng.integers(0, 256 if name == 'image' else 2, leaf.shape).astype(leaf.dtype) for name, leaf in like.items()}
 
@@ -66,7 +68,8 @@ class Program:
     def put(self, batch: Mapping[str, np.ndarray], *, count: int | None = None) -> dict[str, jax.Array]:
         """What step and prediction read of this process's rows of a batch, on the devices."""
         place, count = batch_sharding(self.mesh), self.config.data.decoded if count is None else count
-        wanted = ('image', 'labels', 'mask') if self.config.task.labels else ('image', 'mask')
+        task = self.config.task
+        wanted = ('image', 'mask', *(('labels',) if task.labels else ()), *(('group',) if task.grouped else ()))
         return {name: put_rows(batch[name], place=place, count=count) for name in wanted if name in batch}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from retfound_jax.core.mesh import replicated
 from retfound_jax.data.loader import eval_batches
 from retfound_jax.data.pairs import in_pairs
-from retfound_jax.data.sources import open_source
+from retfound_jax.data.sources import Source, open_source
 from retfound_jax.train.checkpoint import Validation
 from retfound_jax.train.program import Program
 from retfound_jax.train.state import TrainState
@@ -49,8 +49,14 @@ class Validator:
         images = sum(n for _, n in losses)
         found = {'loss': sum(loss * n for loss, n in losses) / images}
         if labels and self._validation is not None:
-            found.update(self._validation.measure(task.kind, np.concatenate(labels), np.concatenate(scores)))
+            groups = {'group': self._groups(source)} if self._config.data.groups else {}
+            found.update(self._validation.measure(task.kind, np.concatenate(labels), np.concatenate(scores), **groups))
         return {name: float(value) for name, value in found.items()}
+
+    def _groups(self, source: Source) -> np.ndarray:
+        """The name of each row's group, in the order that rows are predicted in."""
+        strata = source.strata(self._config.data.groups, field='data.groups')
+        return np.array(strata.names)[strata.index]
 
 
 def finite(numbers: dict[str, float]) -> dict[str, float]:
