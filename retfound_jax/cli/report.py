@@ -70,7 +70,6 @@ def _check(values: flags.FlagValues) -> None:
             raise UsageError(f'{folder} is a study, and a card is of one model: give a run as --workdir and the study as --study')
 
 
-
 def _pages(values: flags.FlagValues, *, workdir: Path) -> list[tuple[str, Path]]:
     """What was written, and where."""
     command = shlex.join(['retfound', *sys.argv[1:]])
