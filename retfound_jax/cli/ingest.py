@@ -16,8 +16,10 @@ from retfound_jax.core.progress import bar
 from retfound_jax.ingest import pipeline
 from retfound_jax.ingest.columns import ROLES
 from retfound_jax.ingest.duplicates import NEAR_THRESHOLD
+from retfound_jax.ingest.ethnicity import SCHEMES
 from retfound_jax.ingest.labels import delimiter_word
 from retfound_jax.ingest.plan import IngestConfig, Plan, make_plan, partial_folder
+from retfound_jax.ingest.sexes import parse_codes
 from retfound_jax.ingest.splits import SplitConfig
 from retfound_jax.ingest.work import WorkOptions
 
@@ -44,7 +46,14 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer('size', WorkOptions.shorter_side, 'shorter side of the pictures kept [px]', flag_values=values, lower_bound=32)
     flags.DEFINE_integer('jpeg_quality', WorkOptions.jpeg_quality, 'of the pictures kept', flag_values=values, lower_bound=1)
     flags.DEFINE_string('modality', '', 'of photographs that do not say, such as CFP', flag_values=values)
-    flags.DEFINE_float('min_age', 0.0, 'a lower age is a placeholder and counts as missing [years]', flag_values=values)
+    flags.DEFINE_float(
+        'min_age', None, 'a lower age is a placeholder and counts as missing [years]; 0 believes all; left out: 0 and 1 are placeholders '
+        'where the table has adults and nobody from 2 to 9', flag_values=values, lower_bound=0.0,
+    )
+    flags.DEFINE_string('sex_codes', '', 'what codes of sex mean, as 0=F,1=M; also missing, declined or another word', flag_values=values)
+    flags.DEFINE_string(
+        'ethnicity_scheme', '', f'the classification of ethnicity: {", ".join(SCHEMES)}, own or own:NAME', flag_values=values,
+    )
     flags.DEFINE_integer(
         'near_threshold', NEAR_THRESHOLD, 'patients with pictures this near are joined for splitting [bits of 256]', flag_values=values,
         lower_bound=0, upper_bound=64,
@@ -109,6 +118,7 @@ def _config(values: flags.FlagValues) -> IngestConfig:
         split_column=values.split_column, allow_missing=values.allow_missing, min_age=values.min_age, modality=values.modality,
         pictures=WorkOptions(shorter_side=values.size, jpeg_quality=values.jpeg_quality),
         splits=SplitConfig(val=values.val, test=values.test, salt=values.salt),
+        sex_codes=parse_codes(values.sex_codes), ethnicity_scheme=values.ethnicity_scheme,
         near_threshold=values.near_threshold, workers=values.workers, overwrite=values.overwrite,
     )
 
@@ -127,14 +137,31 @@ def _print_plan(plan: Plan) -> None:
         print(f'  "{name}" is not taken as a label: {reason}')
     if 'patient' not in columns.roles:
         print('  no column names the patient: each photograph is its own patient, unless its header names one; see --patient')
-    for role, count in plan.odd.items():
-        if count:
-            print(f'  {count} cells of {role} are not understood and count as missing')
-    placeholders = {person.patient for person in plan.people if person.age <= _PLACEHOLDER_AGE and person.age >= plan.config.min_age}
-    if placeholders:
-        print(f'  {len(placeholders)} patients are {_PLACEHOLDER_AGE} year old or less; if that stands for unknown, pass --min_age 2')
+    if plan.people.odd['laterality']:
+        print(f'  {plan.people.odd["laterality"]} cells of laterality are not understood and count as missing')
+    _print_people(plan)
     if len(table.rows) > len(plan.rows):
         print(f'  {len(table.rows) - len(plan.rows)} rows have no file and are passed over')
+
+
+def _print_people(plan: Plan) -> None:
+    """What the cells of the demographic columns were made to be; the manifest has all of it but free text."""
+    account = plan.people.account
+    for name in account.fields:
+        changes = [change for change in account.changes if change.field == name]
+        for change in changes[:_SHOWN]:
+            reason = f' ({change.reason})' if change.reason else ''
+            print(f'  {name}: "{change.said}" becomes {change.to} in {change.cells} rows of {change.patients} patients{reason}')
+        rest = changes[_SHOWN:]
+        if rest:
+            print(f'  {name}: {len(rest)} other changes in {sum(change.cells for change in rest)} rows')
+        if account.fields[name]['kept'] and name != 'ethnicity':
+            print(f'  {name}: {account.fields[name]["kept"]} rows hold words of no list, which are kept')
+    if 'ethnicity' in account.fields and not account.options.ethnicity_scheme:
+        print(f'  ethnicity: no classification is named, so the words are kept; pass --ethnicity_scheme {", ".join(SCHEMES)} or own')
+    young = {person.patient for person in plan.people.of_rows if plan.least_age <= person.age <= _PLACEHOLDER_AGE}
+    if young:
+        print(f'  {len(young)} patients are {_PLACEHOLDER_AGE} year old or less; if that stands for unknown, pass --min_age 2')
 
 
 def _print_result(content: Mapping[str, Any], out: Path) -> None:

@@ -16,7 +16,7 @@ from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import atomic_write, csv_text, sha256_file, write_json
 from retfound_jax.ingest import duplicates, manifest, splits, tally, writer
 from retfound_jax.ingest.duplicates import Duplicates
-from retfound_jax.ingest.items import WORDS, YOUNG, Abouts, Item, items
+from retfound_jax.ingest.items import ODD_HEADER, WORDS, YOUNG, Abouts, Item, items
 from retfound_jax.ingest.labels import delimiter_word
 from retfound_jax.ingest.plan import Plan
 from retfound_jax.ingest.records import SCHEMA_VERSION, Record
@@ -113,7 +113,7 @@ def _items(plan: Plan, pictures: Sequence[Picture]) -> list[Item]:
     abouts, config = Abouts(plan), plan.config
     found: list[Item] = []
     for file, group in itertools.groupby(pictures, key=lambda picture: picture.file):
-        found += items(list(group), abouts.of(file), min_age=config.min_age, modality=config.modality)
+        found += items(list(group), abouts.of(file), min_age=plan.least_age, modality=config.modality)
     refuse_twice([key for key, count in Counter(item.record.key for item in found).items() if count > 1])
     return found
 
@@ -167,7 +167,8 @@ def _account(plan: Plan, written: Written) -> dict[str, Any]:
         'files': {'found': found, 'read': found - len(written.rejects), 'ignored': plan.listing.ignored},
         'rejects': {'count': len(written.rejects), 'reasons': manifest.reasons(written.rejects)},
         'ages_below_minimum': notes[YOUNG],
-        'cells_not_understood': dict(plan.odd),
+        'cells_not_understood': dict(plan.people.odd),
+        'demographics': plan.people.account.to_json() | {'header_ages': notes[ODD_HEADER]},
         'table_over_header': {role: notes[f'differs:{role}'] for role in (*WORDS, 'age') if notes[f'differs:{role}']},
         'rows_without_file': len(plan.table.rows) - len(plan.rows) if plan.table else 0,
         'columns_passed_over': dict(plan.columns.passed_over),
@@ -177,8 +178,8 @@ def _account(plan: Plan, written: Written) -> dict[str, Any]:
 def _provenance(plan: Plan) -> dict[str, Any]:
     config, table = plan.config, plan.table
     options = {
-        'shorter_side': config.pictures.shorter_side, 'jpeg_quality': config.pictures.jpeg_quality, 'min_age': float(config.min_age),
-        'modality': config.modality,
+        'shorter_side': config.pictures.shorter_side, 'jpeg_quality': config.pictures.jpeg_quality,
+        'min_age': None if config.min_age is None else float(config.min_age), 'modality': config.modality,
         'near_threshold': config.near_threshold, 'shard_bytes': config.shard_bytes, 'split_column': config.split_column,
         'splits': dataclasses.asdict(config.splits),
     }

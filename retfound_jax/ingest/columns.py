@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from retfound_jax.core.demographics import DECLINED
 from retfound_jax.core.errors import UsageError, UserError, nearest
+from retfound_jax.ingest import demographics
+from retfound_jax.ingest.demographics import Account, Options, normalise
 from retfound_jax.ingest.labels import Table, is_missing, refuse
+from retfound_jax.ingest.vocabulary import CONTRADICTED, NOT_UNDERSTOOD, Read
 
 # Role to the names by which it is recognised, compared without case, blanks, dashes and underscores; the first one found wins.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -26,10 +29,6 @@ ROLES: dict[str, tuple[str, ...]] = {
     'modality': ('modality',),
 }
 _LATERALITY = {'l': 'L', 'left': 'L', 'os': 'L', 'le': 'L', 'r': 'R', 'right': 'R', 'od': 'R', 're': 'R'}
-_SEX = {'f': 'F', 'female': 'F', 'woman': 'F', 'm': 'M', 'male': 'M', 'man': 'M'}
-# A DICOM age string (PS3.5, VR AS), which exports of headers write as it is.
-_AGE = re.compile(r'(\d{3})([YMWD])', re.ASCII)
-_YEARS = {'Y': 1.0, 'M': 1 / 12, 'W': 7 / 365.25, 'D': 1 / 365.25}
 _MOST_CLASSES = 64  # integers with more distinct values are a number, not classes
 _MOST_WORDS = 1000  # a column of more distinct texts is free text and no label, unless asked for by name
 
@@ -68,6 +67,7 @@ class Person:
     source: str = ''
     age_word: str = ''  # 'declined' where the person did not say
     modality: str = ''
+    contradicted: str = ''  # fields of the patient that other rows contradict, separated by blanks; no header fills them
 
 
 def assign(
@@ -122,35 +122,57 @@ def label_values(table: Table, label: Label) -> list[float]:
     return values
 
 
-def people(table: Table, columns: Columns) -> tuple[list[Person], dict[str, int]]:
-    """A `Person` for each row, and how many cells of a role were filled and not understood (age, laterality)."""
-    cells = {role: table.column(column) for role, column in columns.roles.items() if role != 'key'}
-    odd = {'age': 0, 'laterality': 0}
-    found = []
-    for place in range(len(table.rows)):
-        words = {role: '' if _no_text(column[place]) else column[place] for role, column in cells.items()}
-        values: dict[str, str | float] = {**words}
-        if 'age' in words:
-            age = _age(table, words['age'])
-            odd['age'] += int(age is None and not is_missing(words['age']))
-            values['age'] = math.nan if age is None else age
-        if 'laterality' in words:
-            values['laterality'] = _LATERALITY.get(words['laterality'].casefold(), '')
-            odd['laterality'] += int(not values['laterality'] and not is_missing(words['laterality']))
-        if 'sex' in words:
-            values['sex'] = _SEX.get(words['sex'].casefold(), words['sex'])
-        found.append(Person(**values))
-    return found, odd
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class People:
+    """Who is in a table."""
+
+    of_rows: Sequence[Person] = ()
+    odd: Mapping[str, int] = dataclasses.field(default_factory=dict)  # role to cells that were filled and not understood
+    account: Account = Account()
 
 
-def _age(table: Table, cell: str) -> float | None:
-    match = _AGE.fullmatch(cell)
-    return int(match[1]) * _YEARS[match[2]] if match else table.number(cell)
+def people(table: Table, columns: Columns, *, rows: Collection[int] | None = None, options: Options | None = None) -> People:
+    """A `Person` for each row.
+
+    rows: those that are used, all of them unless told; the others are nobody and are not counted.
+
+    Raises:
+      UsageError: a demographic column needs to be explained.
+    """
+    used = range(len(table.rows)) if rows is None else sorted(rows)
+    cells = {role: _cells(table, column, used) for role, column in columns.roles.items() if role != 'key'}
+    patients = [_text(cell) for cell in cells.get('patient', [''] * len(used))]
+    told = {role: column for role, column in cells.items() if role in demographics.NAMES}
+    reads, account = normalise(told, patients=patients, number=table.number, columns=columns.roles, options=options or Options())
+    sides = [_LATERALITY.get(cell.casefold(), '') for cell in cells.get('laterality', ())]
+    odd = {
+        'age': account.fields['age'][NOT_UNDERSTOOD] if 'age' in account.fields else 0,
+        'laterality': sum(not side and not is_missing(cell) for side, cell in zip(sides, cells.get('laterality', ()), strict=True)),
+    }
+    found = [Person()] * len(table.rows)
+    for place, row in enumerate(used):
+        words = {name: column[place].value for name, column in reads.items()}
+        words |= {'laterality': sides[place]} if sides else {}
+        words |= {'modality': _text(cells['modality'][place])} if 'modality' in cells else {}
+        found[row] = Person(patient=patients[place], **words, **_beside(reads, place))
+    return People(of_rows=found, odd=odd, account=account)
 
 
-def _no_text(cell: str) -> bool:
-    # 'NA' is a country code and initials: only a number or a label can be missing by that word.
-    return is_missing(cell) and cell.casefold() != 'na'
+def _cells(table: Table, column: str, used: Sequence[int]) -> list[str]:
+    cells = table.column(column)
+    return [cells[row] for row in used]
+
+
+def _beside(reads: Mapping[str, Sequence[Read]], place: int) -> dict[str, str]:
+    """What a row says beside the values themselves."""
+    torn = ' '.join(name for name, column in reads.items() if column[place].kind == CONTRADICTED)
+    declined = 'age' in reads and reads['age'][place].kind == DECLINED
+    return {'contradicted': torn, 'age_word': DECLINED if declined else ''}
+
+
+def _text(cell: str) -> str:
+    # 'NA' are initials, too: only a number, a label or a demographic can be missing by that word.
+    return '' if is_missing(cell) and cell.casefold() != 'na' else cell
 
 
 def _plain(name: str) -> str:

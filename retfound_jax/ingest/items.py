@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from retfound_jax.core.demographics import DECLINED
 from retfound_jax.ingest import columns as columns_lib
 from retfound_jax.ingest import splits
+from retfound_jax.ingest.ages import OLDEST
 from retfound_jax.ingest.columns import Person
 from retfound_jax.ingest.duplicates import Fingerprint
 from retfound_jax.ingest.plan import Plan
@@ -19,6 +21,7 @@ from retfound_jax.ingest.work import Picture
 WORDS = ('patient', 'laterality', 'sex', 'camera', 'site', 'modality')  # what both a table and a file's header may say
 _OF_TABLE = ('ethnicity', 'country', 'diabetes_type', 'source', 'age_word')  # what no header says
 YOUNG = 'young'  # noted of a picture whose patient's age is a placeholder
+ODD_HEADER = 'header:age'  # noted of a picture whose header has an age that nobody has
 _PIXELS = ('frame', 'source_height', 'source_width', 'fov', 'pixel_sha256', 'phash')
 _FIELDS = tuple(field.name for field in dataclasses.fields(Record) if field.name != 'image')
 
@@ -86,7 +89,8 @@ class Abouts:
         if row is None:
             return About(name=file)
         return About(
-            name=self._keys[row], person=self._plan.people[row], labels={name: values[row] for name, values in self._labels.items()},
+            name=self._keys[row], person=self._plan.people.of_rows[row],
+            labels={name: values[row] for name, values in self._labels.items()},
             split=splits.split_word(self._given[row]) if self._given else '',
         )
 
@@ -108,13 +112,16 @@ def items(pictures: Sequence[Picture], about: About, *, min_age: float, modality
 
 def _merged(about: About, info: Processed, *, min_age: float, modality: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What is known of the patient: the table first, then the file's header; contradictions are noted."""
-    person = about.person
+    person, closed = about.person, about.person.contradicted.split()
     notes = [f'differs:{role}' for role in WORDS
              if getattr(person, role) and getattr(info, role) and getattr(person, role) != getattr(info, role)]
-    if abs(person.age - info.age) >= 1:  # never true of a missing age, which is NaN
+    told = info.age if 0 <= info.age <= OLDEST else math.nan
+    if not math.isnan(info.age) and math.isnan(told):
+        notes.append(ODD_HEADER)
+    if abs(person.age - told) >= 1:  # never true of a missing age, which is NaN
         notes.append('differs:age')
-    values = {role: getattr(person, role) or getattr(info, role) for role in WORDS}
-    age = info.age if math.isnan(person.age) else person.age
+    values = {role: getattr(person, role) or ('' if role in closed else getattr(info, role)) for role in WORDS}
+    age = told if math.isnan(person.age) and 'age' not in closed and person.age_word != DECLINED else person.age
     if age < min_age:
         notes.append(YOUNG)
         age = math.nan

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.ingest import columns as columns_lib
 from retfound_jax.ingest import duplicates, manifest, source, splits
-from retfound_jax.ingest.columns import Columns, Person
+from retfound_jax.ingest.columns import Columns, People
+from retfound_jax.ingest.demographics import Options
+from retfound_jax.ingest.ethnicity import check_scheme
 from retfound_jax.ingest.labels import Table, read_table, refuse
 from retfound_jax.ingest.splits import SplitConfig
 from retfound_jax.ingest.work import WorkOptions
@@ -28,7 +30,9 @@ class IngestConfig:
     split_column: str = ''  # take the splits from this column (train, val, test) instead of hashing
     allow_missing: bool = False  # rows without a file are counted and passed over
     modality: str = ''  # of files and rows that do not say, such as CFP
-    min_age: float = 0.0  # [years] below it an age is a placeholder and counts as missing
+    min_age: float | None = None  # [years] below it an age is a placeholder and counts as missing; None: see `ingest.demographics`
+    sex_codes: tuple[tuple[str, str], ...] = ()  # (cell, F, M, another word, missing or declined)
+    ethnicity_scheme: str = ''  # the classification of `ethnicity`: a key of `ingest.ethnicity.SCHEMES`, own, own:NAME
     pictures: WorkOptions = WorkOptions()
     splits: SplitConfig = SplitConfig()
     near_threshold: int = duplicates.NEAR_THRESHOLD  # [bits of 256]
@@ -46,9 +50,13 @@ class Plan:
     table: Table | None
     columns: Columns
     rows: Mapping[str, int]  # file to row of the table
-    people: Sequence[Person]
-    odd: Mapping[str, int]  # role to cells that were filled and not understood
+    people: People
     files: tuple[str, ...]  # to be read
+
+    @property
+    def least_age(self) -> float:
+        """[years] below it an age is missing, whoever says it."""
+        return self.config.min_age or 0.0
 
     @property
     def classes(self) -> dict[str, tuple[str, ...] | None]:
@@ -74,17 +82,18 @@ def make_plan(config: IngestConfig, *, files: Mapping[str, str] | None = None) -
     if not config.labels:
         if config.columns or config.label or config.split_column:
             raise UsageError('columns are given and no table: pass --labels FILE.csv')
-        return Plan(config=config, listing=listing, table=None, columns=Columns(roles={}, labels=(), passed_over={}), rows={}, people=(),
-                    odd={}, files=tuple(file.path for file in listing.files))
+        nothing = Columns(roles={}, labels=(), passed_over={})
+        return Plan(config=config, listing=listing, table=None, columns=nothing, rows={}, people=People(),
+                    files=tuple(file.path for file in listing.files))
     table = read_table(config.labels)
     reserved = (config.split_column,) if config.split_column else ()
     columns = columns_lib.assign(table, given=dict(config.columns), labels=config.label, reserved=reserved, classes=dict(config.classes))
     keys = table.column(columns.roles['key'])
     keys = keys if files is None else [files[key] for key in keys]
     rows = source.match(keys, table.lines, listing.files, name=table.name, allow_missing=config.allow_missing)
-    people, odd = columns_lib.people(table, columns)
+    people = columns_lib.people(table, columns, rows=rows.values(), options=_options(config))
     _check_split_column(table, config.split_column)
-    return Plan(config=config, listing=listing, table=table, columns=columns, rows=rows, people=people, odd=odd,
+    return Plan(config=config, listing=listing, table=table, columns=columns, rows=rows, people=people,
                 files=tuple(file.path for file in listing.files if file.path in rows))
 
 
@@ -98,6 +107,10 @@ def check_out(out: Path, config: IngestConfig) -> None:
         raise UsageError(f'--out {out} exists and is not a dataset; give another folder')
     if not config.overwrite:
         raise UsageError(f'--out {out} holds a dataset already; pass --overwrite to replace it, or give another folder')
+
+
+def _options(config: IngestConfig) -> Options:
+    return Options(sex_codes=config.sex_codes, ethnicity_scheme=check_scheme(config.ethnicity_scheme), placeholders=config.min_age is None)
 
 
 def _check_split_column(table: Table, name: str) -> None:

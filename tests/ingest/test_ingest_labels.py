@@ -92,10 +92,11 @@ def test_a_role_can_be_given_and_taken_away(tmp_path: Path) -> None:
 
 
 def test_words_of_people_are_normalised_and_the_odd_ones_counted(tmp_path: Path) -> None:
-    table = _table(tmp_path, 'image,eye,age,sex\na,Left,61,Female\nb,OS,abc,0\nc,both,,divers\nd,,032Y,NaN\n')
-    people, odd = columns.people(table, columns.assign(table, given={}))
-    assert [person.laterality for person in people] == ['L', 'L', '', ''] and [person.sex for person in people] == ['F', '0', 'divers', '']
-    assert people[0].age == 61 and math.isnan(people[1].age) and people[3].age == 32 and odd == {'age': 1, 'laterality': 1}
+    table = _table(tmp_path, 'image,eye,age,sex\na,Left,61,Female\nb,OS,abc,7\nc,both,,divers\nd,,032Y,NaN\n')
+    found = columns.people(table, columns.assign(table, given={}))
+    people = found.of_rows
+    assert [person.laterality for person in people] == ['L', 'L', '', ''] and [person.sex for person in people] == ['F', '', 'divers', '']
+    assert people[0].age == 61 and math.isnan(people[1].age) and people[3].age == 32 and found.odd == {'age': 1, 'laterality': 1}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def make_job(plan: Plan, *, partial: Path, process: work.Process) -> Job:
     config = plan.config
     return Job(
         source=str(Path(config.source).absolute()), partial=str(partial), files=len(plan.files), pictures=config.pictures,
-        min_age=config.min_age, modality=config.modality, splits=config.splits, given=bool(config.split_column),
+        min_age=plan.least_age, modality=config.modality, splits=config.splits, given=bool(config.split_column),
         near_threshold=config.near_threshold, shard_bytes=config.shard_bytes, classes=plan.classes, versions=assemble.versions(),
         process=process,
     )
