@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from retfound_jax.core.demographics import FLOOR
 from retfound_jax.evals import conformal
 from retfound_jax.evals.bootstrap import patient_index
 from retfound_jax.evals.predictions import Predictions
@@ -24,10 +23,14 @@ from retfound_jax.evals.questions import NUMBER, Question, questions
 from retfound_jax.evals.stats import holm
 from retfound_jax.evals.subgroups import group_masks
 from retfound_jax.evals.views import make_view
+from retfound_jax.evals.withholding import Withholding
 
 OVERALL, BY_GROUP, BY_CLASS = 'overall', 'by_group', 'by_class'
 CLASS = 'class'  # the `by` of rows about those who truly have an outcome
 ALPHAS = (0.1, 0.05)  # shares of sets that may miss the truth
+_NUMBERS = (
+    'n', 'coverage', 'low', 'high', 'expected_low', 'expected_high', 'mean_size', 'empty', 'both', 'n_calibration', 'p', 'p_holm',
+)  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -35,27 +38,34 @@ def coverage_rows(
     judged: Predictions,
     *,
     validation: Predictions,
-    by: Sequence[str] = (),
+    plan: Withholding,
     alphas: Sequence[float] = ALPHAS,
-    min_n: int = FLOOR,
     seed: int = 0,
     level: float = 0.95,
 ) -> list[Row]:
-    """The rows of the conformal table, by patient for every group, by image for all together.
+    """The rows of the conformal table, by patient for every group of the plan, by image for all together.
 
     A row: level, target, method, alpha, kind, by, group, n and n_calibration [patients], coverage with low and high (Wilson, by patient),
     expected_low and expected_high (where chance alone puts it if the promise holds; None where nothing is promised), mean_size, the shares
     `empty` and `both` (all outcomes: the set says nothing), p and p_holm (by patient: how probable so low a coverage is if these patients
-    are like those who set the threshold; corrected over the groups that share by, target, method, alpha and kind), note. Groups of fewer
-    than `min_n` judged patients are withheld; with fewer in validation the threshold is that of all, and the note says so.
+    are like those who set the threshold; corrected over the groups that share by, target, method, alpha and kind), note. What the plan
+    withholds is one row without numbers. Where a group has fewer patients in validation than the plan's floor, the threshold is that of
+    all, and the note says so.
     """
-    work = _Work(judged=judged, validation=validation, alphas=tuple(alphas), min_n=min_n, seed=seed, interval=level)
+    work = _Work(judged=judged, validation=validation, plan=plan, alphas=tuple(alphas), seed=seed, interval=level)
     rows = work.everybody('patient') + work.everybody('image')
-    for name in by:
-        calibration = group_masks(name, predictions=validation)
-        for group, mask_N in group_masks(name, predictions=judged).items():
-            rows += work.group(name, group, judged_N=mask_N, validation_N=calibration.get(group, np.zeros(len(validation), bool)))
+    for by, groups in plan.masks.items():
+        calibration = group_masks(by, predictions=validation)
+        for group in groups:
+            same = [calibration[part] for part in _parts(plan, by, group) if part in calibration]
+            rows += work.group(by, group, validation_N=np.any(same, axis=0) if same else np.zeros(len(validation), bool))
     return _corrected(rows)
+
+
+def _parts(plan: Withholding, by: str, group: str) -> list[str]:
+    """The groups a row is of: a large one, and the small blanks that were folded into it."""
+    origin = plan.origin(by, group)
+    return [origin, *group[len(origin) :].split(' or ')[1:]]
 
 
 def _corrected(rows: list[Row]) -> list[Row]:
@@ -90,8 +100,8 @@ class _Calibrated:
 class _Work:
     judged: Predictions
     validation: Predictions
+    plan: Withholding
     alphas: tuple[float, ...]
-    min_n: int
     seed: int
     interval: float
 
@@ -123,11 +133,17 @@ class _Work:
                 rows.append(head | {'kind': kind, 'by': CLASS, 'group': name} | found)
         return rows
 
-    def group(self, by: str, group: str, *, judged_N: np.ndarray, validation_N: np.ndarray) -> list[Row]:
+    def group(self, by: str, group: str, *, validation_N: np.ndarray) -> list[Row]:
         """The patients of one group at the threshold of all and at that of their own group."""
-        asked, own = self._asked(self.judged, 'patient', judged_N), self._asked(self.validation, 'patient', validation_N)
+        asked = self._asked(self.judged, 'patient', self.plan.masks[by][group])
+        own = self._asked(self.validation, 'patient', validation_N)
         rows = []
         for question, known, same in zip(asked, self._everyone, own, strict=True):
+            why = self.plan.labelled(by, group, question.target)
+            if why:
+                head = {'level': 'patient', 'target': question.target, 'method': conformal.methods(question)[0], 'alpha': self.alphas[0]}
+                rows.append(head | {'by': by, 'group': group, 'kind': OVERALL} | dict.fromkeys(_NUMBERS) | {'note': why})
+                continue
             for method in conformal.methods(question):
                 score_MC = self._score(question, method)
                 fitted = {OVERALL: self._calibrate(known, method), BY_GROUP: self._calibrate(same, method)}
@@ -140,7 +156,7 @@ class _Work:
         self, question: Question, score_MC: np.ndarray, fitted: Mapping[str, _Calibrated], kind: str, alpha: float
     ) -> Row:
         # below the floor a threshold would be one patient's; below 1 / alpha - 1 there is none
-        few = kind == BY_GROUP and (fitted[kind].patients < self.min_n or not np.isfinite(fitted[kind].threshold(alpha)))
+        few = kind == BY_GROUP and (fitted[kind].patients < self.plan.floor or not np.isfinite(fitted[kind].threshold(alpha)))
         used = fitted[OVERALL if few else kind]
         cell = _Cell(question=question, score_MC=score_MC, threshold=used.threshold(alpha), calibrated=used.patients)
         row = self._row(cell, alpha, promised=kind == BY_GROUP and not few)
@@ -150,10 +166,9 @@ class _Work:
 
     def _row(self, cell: _Cell, alpha: float, *, promised: bool) -> Row:
         patients = len(np.unique(cell.question.patient_M))
-        names = ('coverage', 'low', 'high', 'expected_low', 'expected_high', 'mean_size', 'empty', 'both')
-        absent = dict.fromkeys(names) | dict.fromkeys(('n', 'n_calibration', 'p', 'p_holm'))
-        if patients < self.min_n:
-            return absent | {'note': f'withheld: fewer than {self.min_n} patients'}
+        if patients < self.plan.floor:
+            few = f'withheld: fewer than {self.plan.floor} patients' if patients else 'nobody in it'
+            return dict.fromkeys(_NUMBERS) | {'note': few}
         found = conformal.sets(cell.question, score_MC=cell.score_MC, threshold=cell.threshold)
         covered = share(found.covered_M, patient=cell.question.patient_M, level=self.interval)
         expected, chance = (None, None), {'calibrated': cell.calibrated, 'judged': patients, 'alpha': alpha}
@@ -165,11 +180,10 @@ class _Work:
             None if value_M is None else share(value_M, patient=cell.question.patient_M).value for value_M in (found.empty_M, found.all_M)
         ]
         size = float(found.size_M.mean())
-        values = (covered.value, covered.low, covered.high, *expected, size if np.isfinite(size) else None, *by_patient)
+        values = (patients, covered.value, covered.low, covered.high, *expected, size if np.isfinite(size) else None, *by_patient)
         few = f'too few patients in validation to promise {1 - alpha:.0%}: every outcome is kept'
         note = '' if np.all(np.isfinite(cell.threshold)) else few
-        counted = {'n': patients, 'n_calibration': cell.calibrated, 'p': p, 'p_holm': None}
-        return dict(zip(names, values, strict=True)) | counted | {'note': note}
+        return dict(zip(_NUMBERS, (*values, cell.calibrated, p, None), strict=True)) | {'note': note}
 
     @cached_property
     def _everyone(self) -> list[Question]:

@@ -11,12 +11,14 @@ from retfound_jax.core.files import write_json
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.sources import open_source
 from retfound_jax.evals.ensemble import PREFIX, ensemble_runs
+from retfound_jax.evals.mitigation import mitigations
 from retfound_jax.evals.ood import ood_of_run
 from retfound_jax.evals.predict import TrainedModel, check_supervised, predict
 from retfound_jax.evals.predictions import TEXT_COLUMNS, Predictions, write_predictions
 from retfound_jax.evals.subgroups import parse_by
-from retfound_jax.evals.tables import EvalConfig, evaluate
+from retfound_jax.evals.tables import EvalConfig, evaluate, plan_of
 from retfound_jax.evals.uncertainty import uncertainty
+from retfound_jax.evals.withholding import Withholding
 from retfound_jax.train.checkpoint import read_config
 
 
@@ -45,11 +47,12 @@ def evaluate_run(
     own, data = run.config.data, _on_dataset(run.config.data, dataset)
     name = split if data == own else f'{Path(dataset).resolve().name}-{split}'
     judged = predict(run, split=split, data=data)
+    write_predictions(judged, path=_path(workdir, name))  # first: what took the model's time is not lost to a --by of too many groups
     validation = judged if name == run.config.eval_split else _validation(run)
-    strange = None
+    plan, strange = plan_of(judged, config=config), None
     if ood and validation is not None and validation is not judged:
-        strange = ood_of_run(run, judged=judged, validation=validation, data=data, config=config)
-    return _write(judged, validation=validation, name=name, workdir=workdir, config=config, ood=strange)
+        strange = ood_of_run(run, judged=judged, validation=validation, data=data, plan=plan, level=config.level)
+    return _write(judged, validation=validation, name=name, workdir=workdir, config=config, plan=plan, ood=strange)
 
 
 def evaluate_ensemble(
@@ -63,7 +66,10 @@ def evaluate_ensemble(
     workdir, every = Path(workdir), [Path(workdir), *map(Path, members)]
     judged, split = ensemble_runs(every, split=name), read_config(workdir).eval_split
     validation = judged if name == split else ensemble_runs(every, split=split) if _any_has(every, split) else None
-    return _write(judged, validation=validation, name=f'{PREFIX}{name}', workdir=workdir, config=config or EvalConfig(), ood=None)
+    config = config or EvalConfig()
+    write_predictions(judged, path=_path(workdir, f'{PREFIX}{name}'))
+    plan = plan_of(judged, config=config)
+    return _write(judged, validation=validation, name=f'{PREFIX}{name}', workdir=workdir, config=config, plan=plan, ood=None)
 
 
 def _any_has(workdirs: Sequence[Path], split: str) -> bool:
@@ -71,23 +77,38 @@ def _any_has(workdirs: Sequence[Path], split: str) -> bool:
 
 
 def _write(
-    judged: Predictions, *, validation: Predictions | None, name: str, workdir: Path, config: EvalConfig, ood: dict[str, Any] | None
+    judged: Predictions,
+    *,
+    validation: Predictions | None,
+    name: str,
+    workdir: Path,
+    config: EvalConfig,
+    plan: Withholding,
+    ood: dict[str, Any] | None,
 ) -> Evaluated:
     if validation is not None:
         write_predictions(validation, path=workdir / 'predictions' / f'{validation.split}.parquet')
     uncertain = workdir / 'tables' / f'uncertainty_{name}.json'
     done = Evaluated(
-        table=evaluate(judged, validation=validation, config=config),
-        predictions_path=workdir / 'predictions' / f'{name}.parquet',
+        table=evaluate(judged, validation=validation, config=config, plan=plan),
+        predictions_path=_path(workdir, name),
         table_path=workdir / 'tables' / f'metrics_{name}.json',
         uncertainty_path=None if validation is None or validation is judged else uncertain,
     )
-    write_predictions(judged, path=done.predictions_path)
     write_json(done.table_path, done.table)
-    uncertain.unlink(missing_ok=True)  # one of an earlier evaluation would stand beside numbers it does not belong to
+    mitigated = workdir / 'tables' / f'mitigation_{name}.json'
+    for path in (uncertain, mitigated):
+        path.unlink(missing_ok=True)  # one of an earlier evaluation would stand beside numbers it does not belong to
+    if config.by and validation is not None and validation is not judged and judged.kind != 'regress':
+        write_json(mitigated, mitigations(judged, validation=validation, by=config.by, config=config))
     if done.uncertainty_path:
-        write_json(uncertain, uncertainty(judged, validation=validation, config=config, ood=ood))
+        write_json(uncertain, uncertainty(judged, validation=validation, config=config, plan=plan, ood=ood))
     return done
+
+
+def _path(workdir: Path, name: str) -> Path:
+    """Where the predictions of a split are kept."""
+    return workdir / 'predictions' / f'{name}.parquet'
 
 
 def _on_dataset(data: DataConfig, dataset: str) -> DataConfig:

@@ -9,7 +9,7 @@ Letters: N images, T training images, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +17,6 @@ import numpy as np
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
-from retfound_jax.core.demographics import FLOOR
 from retfound_jax.core.errors import UserError
 from retfound_jax.data.config import DataConfig
 from retfound_jax.evals.bootstrap import patient_index
@@ -25,8 +24,7 @@ from retfound_jax.evals.conformal import quantile
 from retfound_jax.evals.features import extract
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.proportions import share
-from retfound_jax.evals.subgroups import group_masks, parse_by
-from retfound_jax.evals.tables import EvalConfig
+from retfound_jax.evals.withholding import Withholding
 
 FALSE_ALARM = 0.05  # share of usual photographs that raise the alarm
 NEIGHBOURS = 10
@@ -81,9 +79,8 @@ def table(
     train: np.ndarray,
     validation_features: np.ndarray,
     judged_features: np.ndarray,
-    by: Sequence[str] = (),
+    plan: Withholding,
     false_alarm: float = FALSE_ALARM,
-    min_n: int = FLOOR,
     level: float = 0.95,
 ) -> dict[str, Any]:
     """What is flagged: {'false_alarm', 'n_train', 'n_validation', 'rows': [method, by, group, n, flagged, low, high, note]}.
@@ -100,19 +97,21 @@ def table(
         threshold = quantile(distance(validation_features), patient=patient_V, alpha=false_alarm)
         flagged_N = distance(judged_features) > threshold
         masks: Mapping[tuple[str, str], np.ndarray] = {('', ''): np.ones(len(judged), bool)}
-        masks |= {(name, group): mask_N for name in by for group, mask_N in group_masks(name, predictions=judged).items()}
-        for (name, group), mask_N in masks.items():
-            found = share(flagged_N[mask_N], patient=patient_N[mask_N], level=level)
-            row: dict[str, Any] = {'method': method, 'by': name, 'group': group, 'n': None, 'flagged': None, 'low': None, 'high': None}
-            if found.n < min_n:
-                rows.append(row | {'note': f'withheld: fewer than {min_n} patients'})
-                continue
-            rows.append(row | {'n': found.n, 'flagged': found.value, 'low': found.low, 'high': found.high, 'note': ''})
+        masks |= {(by, group): mask_N for by, groups in plan.masks.items() for group, mask_N in groups.items()}
+        for (by, group), mask_N in masks.items():
+            why = plan.group(by, group) if by else ''
+            row: dict[str, Any] = {'method': method, 'by': by, 'group': group, 'note': why} | dict.fromkeys(('n', 'flagged', 'low', 'high'))
+            if not why and mask_N.any():
+                found = share(flagged_N[mask_N], patient=patient_N[mask_N], level=level)
+                row |= {'n': found.n, 'flagged': found.value, 'low': found.low, 'high': found.high}
+            rows.append(row)
     counted = {'n_train': len(train), 'n_validation': len(np.unique(patient_V))}
     return {'false_alarm': false_alarm, **counted, 'rows': rows}
 
 
-def ood_of_run(run: Any, *, judged: Predictions, validation: Predictions, data: DataConfig, config: EvalConfig) -> dict[str, Any]:
+def ood_of_run(
+    run: Any, *, judged: Predictions, validation: Predictions, data: DataConfig, plan: Withholding, level: float = 0.95
+) -> dict[str, Any]:
     """The table of a run (`train.checkpoint.Run`): features of a sample of its training images, of validation and of the judged split.
 
     `data` is where the judged images are, the run's own data or another dataset.
@@ -127,9 +126,8 @@ def ood_of_run(run: Any, *, judged: Predictions, validation: Predictions, data: 
         train=train_TD,
         validation_features=Features(key_N=known.table['key'], value_ND=value_VD).of(validation),
         judged_features=Features(key_N=seen.table['key'], value_ND=value_ND).of(judged),
-        by=parse_by(config.by, columns=judged.columns),
-        min_n=max(config.min_n, FLOOR),
-        level=config.level,
+        plan=plan,
+        level=level,
     )
 
 

@@ -10,7 +10,7 @@ Letters: M rows (patients), R replicates, W wanted shares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,12 @@ from retfound_jax.evals.bootstrap import map_blocks, percentile_interval
 from retfound_jax.evals.proportions import wilson
 from retfound_jax.evals.questions import NUMBER, YES_NO, Question
 from retfound_jax.evals.stats import holm
+from retfound_jax.evals.withholding import is_blank
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # referred
 FIXED = 0.2  # referred, at which is looked who is
 MARGIN, ENTROPY, DISAGREEMENT, CONFORMAL = 'margin', 'entropy', 'disagreement', 'conformal'
+_NUMBERS = ('n', 'referred', 'low', 'high', 'rest', 'p', 'p_holm')
 DECISIONS = ('sensitivity', 'specificity', 'accuracy')
 
 
@@ -181,8 +183,8 @@ def referred_by(
     referred_M: np.ndarray,
     *,
     groups: Mapping[str, Mapping[str, np.ndarray]],
-    not_groups: frozenset[str],
-    min_n: int = FLOOR,
+    why: Callable[[str, str], str],
+    floor: int = FLOOR,
     level: float = 0.95,
 ) -> list[dict[str, Any]]:
     """Whether the referral falls on some groups: for each, the share referred, with that of everybody else and Fisher's exact test.
@@ -190,35 +192,36 @@ def referred_by(
     Args:
       referred_M: whether each patient is referred.
       groups: for each column of `--by`, the mask [M] of each group.
-      not_groups: names such as `missing`: they have a row, and no test.
+      why: the reason why nothing of a group may be printed, from its column and name; '' where it may.
+      floor: patients that everybody else must be to be compared with.
 
-    p_holm is corrected over all groups of one column (Holm 1979). Groups under `min_n` are withheld.
+    p_holm is corrected over all groups of one column (Holm 1979); `missing` and its like have a row and no test.
     """
     rows: list[dict[str, Any]] = []
     for by, masks in groups.items():
-        made = [_referred_row(referred_M, mask_M, by=by, group=group, min_n=min_n, level=level) for group, mask_M in masks.items()]
-        tested = [row for row in made if row['p'] is not None and row['group'] not in not_groups]
-        for row in made:
-            row['p'] = row['p'] if row in tested else None
+        made = []
+        for group, mask_M in masks.items():
+            row = {'by': by, 'group': group} | dict.fromkeys(_NUMBERS) | {'note': why(by, group)}
+            if not row['note'] and mask_M.any():
+                row |= _referred(referred_M, mask_M, floor=0 if is_blank(group) else floor, level=level)
+            made.append(row)
+        tested = [row for row in made if row['p'] is not None]
         for row, p in zip(tested, holm([row['p'] for row in tested]) if tested else (), strict=True):
             row['p_holm'] = float(p)
         rows += made
     return rows
 
 
-def _referred_row(referred_M: np.ndarray, mask_M: np.ndarray, *, by: str, group: str, min_n: int, level: float) -> dict[str, Any]:
+def _referred(referred_M: np.ndarray, mask_M: np.ndarray, *, floor: int, level: float) -> dict[str, Any]:
+    """The share referred in a group, and the test against everybody else where they are `floor` patients; a floor of 0: no test."""
     inside, outside = int(mask_M.sum()), int((~mask_M).sum())
-    names = ('n', 'referred', 'low', 'high', 'rest', 'p', 'p_holm')
-    row: dict[str, Any] = {'by': by, 'group': group} | dict.fromkeys(names)
-    if inside < min_n:
-        return row | {'note': f'withheld: fewer than {min_n} patients'}
     yes, other = int(referred_M[mask_M].sum()), int(referred_M[~mask_M].sum())
     low, high = wilson(yes / inside, n=inside, level=level)
-    row |= {'n': inside, 'referred': yes / inside, 'low': low, 'high': high, 'note': ''}
-    if outside >= min_n:
+    found = {'n': inside, 'referred': yes / inside, 'low': low, 'high': high}
+    if floor and outside >= floor:
         p = float(stats.fisher_exact([[yes, inside - yes], [other, outside - other]]).pvalue)
-        row |= {'rest': other / outside, 'p': p}
-    return row
+        found |= {'rest': other / outside, 'p': p}
+    return found
 
 
 def _number(value: float) -> float | None:

@@ -48,10 +48,13 @@ class EvalConfig:
     rule: Rule = Rule()  # how thresholds are chosen on validation
 
 
-def evaluate(predictions: Predictions, *, validation: Predictions | None, config: EvalConfig | None = None) -> dict[str, Any]:
+def evaluate(
+    predictions: Predictions, *, validation: Predictions | None, config: EvalConfig | None = None, plan: Withholding | None = None
+) -> dict[str, Any]:
     """Every table of one split, JSON-able (NaN is None); a UserError when the split has no labelled image.
 
-    Without validation predictions there are no thresholds, and every number that needs one is reported absent.
+    Without validation predictions there are no thresholds, and every number that needs one is reported absent. `plan` is `plan_of` these
+    predictions, for a caller that has it already.
     """
     config = config or EvalConfig()
     by = parse_by(config.by, columns=predictions.columns)
@@ -66,13 +69,7 @@ def evaluate(predictions: Predictions, *, validation: Predictions | None, config
         counts_PR=patient_counts(patients, replicates=config.replicates, seed=config.seed),
         thresholds=thresholds,
         own=_own_thresholds(validation, by=by, thresholds=thresholds, config=config),
-        plan=decide(
-            predictions,
-            masks={name: group_masks(name, predictions=predictions) for name in by},
-            patient=patient_N,
-            floor=config.min_n,
-            positive_floor=config.min_positive,
-        ),
+        plan=plan or plan_of(predictions, config=config),
     )
     views = {level: make_view(predictions, level=level, patient=patient_N) for level in LEVELS}
     classify = predictions.kind != 'regress'
@@ -105,6 +102,17 @@ def evaluate(predictions: Predictions, *, validation: Predictions | None, config
         'permutations': {'n': config.permutations, 'seed': config.seed, 'unit': 'patient'},
         'notes': _notes(predictions, views['patient'], validation=validation),
     }
+
+
+def plan_of(predictions: Predictions, *, config: EvalConfig) -> Withholding:
+    """What no table of an evaluation may print about its groups, decided for all of them together."""
+    return decide(
+        predictions,
+        masks={name: group_masks(name, predictions=predictions) for name in parse_by(config.by, columns=predictions.columns)},
+        patient=patient_index(predictions.columns['patient'], key=predictions.columns['key'])[0],
+        floor=config.min_n,
+        positive_floor=config.min_positive,
+    )
 
 
 def choose_thresholds(validation: Predictions | None, *, rule: Rule | None = None) -> Thresholds:

@@ -7,27 +7,32 @@ Letters: N images, M patients, P patients.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from retfound_jax.core.demographics import FLOOR, NOT_A_GROUP
 from retfound_jax.evals import conformal, referral, temperature
 from retfound_jax.evals.bootstrap import patient_counts, patient_index
 from retfound_jax.evals.coverage import ALPHAS, coverage_rows
 from retfound_jax.evals.ensemble import disagreement_of
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.questions import NUMBER, Question, questions
-from retfound_jax.evals.subgroups import group_masks, parse_by
-from retfound_jax.evals.tables import EvalConfig, choose_thresholds
+from retfound_jax.evals.tables import EvalConfig, choose_thresholds, plan_of
 from retfound_jax.evals.views import make_view
+from retfound_jax.evals.withholding import Withholding
 
 REPLICATES = 200  # at most, of the bands: a curve has many points
 _ORDER = (referral.DISAGREEMENT, referral.MARGIN, referral.ENTROPY)  # the first there is orders the cases of the curve
 
 
 def uncertainty(
-    judged: Predictions, *, validation: Predictions, config: EvalConfig | None = None, ood: dict[str, Any] | None = None
+    judged: Predictions,
+    *,
+    validation: Predictions,
+    config: EvalConfig | None = None,
+    plan: Withholding | None = None,
+    ood: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The table of one split, JSON-able:
 
@@ -42,8 +47,7 @@ def uncertainty(
         ood           see `ood.table`; {} where it was not asked for
     """
     config = config or EvalConfig()
-    by = parse_by(config.by, columns=judged.columns)
-    min_n = max(config.min_n, FLOOR)
+    plan = plan or plan_of(judged, config=config)
     shared = {'seed': config.seed, 'level': config.level}
     replicates = min(config.replicates, REPLICATES)
     out: dict[str, Any] = {
@@ -52,16 +56,16 @@ def uncertainty(
         'level': config.level,
         'seed': config.seed,
         'replicates': replicates,
-        'min_n': min_n,
+        'min_n': plan.floor,
         'temperature': temperature.table(judged, validation=validation, replicates=replicates, **shared),
-        'conformal': coverage_rows(judged, validation=validation, by=by, min_n=min_n, **shared),
+        'conformal': coverage_rows(judged, validation=validation, plan=plan, **shared),
         'ood': ood or {},
     }
-    return out | _referral(judged, validation=validation, config=config, by=by, replicates=replicates, min_n=min_n)
+    return out | _referral(judged, validation=validation, config=config, plan=plan, replicates=replicates)
 
 
 def _referral(
-    judged: Predictions, *, validation: Predictions, config: EvalConfig, by: tuple[str, ...], replicates: int, min_n: int
+    judged: Predictions, *, validation: Predictions, config: EvalConfig, plan: Withholding, replicates: int
 ) -> dict[str, Any]:
     patient_N, patients = patient_index(judged.columns['patient'], key=judged.columns['key'])
     counts_PR = patient_counts(patients, replicates=replicates, seed=config.seed)
@@ -88,7 +92,7 @@ def _referral(
         if referral.CONFORMAL in measures:
             found = referral.curve(cases, uncertainty=measures[referral.CONFORMAL], shares=(1.0,), level=config.level)
             out['single'][target] = found[0] if found else None
-        out['referred_by'][target] = _referred_by(judged, patient_N, question, measures[primary], by=by, min_n=min_n, level=config.level)
+        out['referred_by'][target] = _referred_by(patient_N, question, measures[primary], plan=plan, level=config.level)
     return out
 
 
@@ -115,24 +119,15 @@ def _by_patient(value_N: np.ndarray | None, patient_N: np.ndarray, question: Que
 
 
 def _referred_by(
-    judged: Predictions,
-    patient_N: np.ndarray,
-    question: Question,
-    uncertainty_M: np.ndarray,
-    *,
-    by: tuple[str, ...],
-    min_n: int,
-    level: float,
+    patient_N: np.ndarray, question: Question, uncertainty_M: np.ndarray, *, plan: Withholding, level: float
 ) -> list[dict[str, Any]]:
     """A patient is in a group if any image is: a patient photographed by two cameras was photographed by each."""
     ordered_M = np.sort(uncertainty_M)
     kept = int(np.ceil((1 - referral.FIXED) * len(ordered_M) - 1e-9))
     referred_M = uncertainty_M > ordered_M[max(kept, 1) - 1]
     groups = {
-        name: {
-            group: np.isin(question.patient_M, patient_N[mask_N]) for group, mask_N in group_masks(name, predictions=judged).items()
-        }
-        for name in by
+        by: {group: np.isin(question.patient_M, patient_N[mask_N]) for group, mask_N in masks.items()} for by, masks in plan.masks.items()
     }
-    return referral.referred_by(referred_M, groups=groups, not_groups=NOT_A_GROUP, min_n=min_n, level=level)
+    why = partial(plan.labelled, target=question.target)
+    return referral.referred_by(referred_M, groups=groups, why=why, floor=plan.floor, level=level)
 

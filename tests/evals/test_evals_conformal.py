@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,14 @@ from retfound_jax.evals.coverage import coverage_rows
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.proportions import share
 from retfound_jax.evals.questions import CLASSES, GRADES, NUMBER, Question
+from retfound_jax.evals.tables import EvalConfig, plan_of
 
 Make = Callable[..., Predictions]
+
+
+def rows_of(judged: Predictions, *, validation: Predictions, by: tuple[str, ...] = ('sex',), **kw: Any) -> list[dict[str, Any]]:
+    """The conformal rows with what the evaluation's plan withholds."""
+    return coverage_rows(judged, validation=validation, plan=plan_of(judged, config=EvalConfig(by=by)), **kw)
 
 
 def question(probability: np.ndarray, truth: np.ndarray, *, sort: str = CLASSES, patient: np.ndarray | None = None) -> Question:
@@ -189,7 +196,7 @@ def test_shares_of_patients_have_wilsons_interval() -> None:
 
 def test_the_table_by_group_class_and_image(make: Make) -> None:
     judged, validation = make('single', n=1200, classes=('no', 'yes')), make('single', n=1200, seed=9, split='val', classes=('no', 'yes'))
-    rows = coverage_rows(judged, validation=validation, by=('sex',), alphas=(0.1,))
+    rows = rows_of(judged, validation=validation, alphas=(0.1,))
     assert {(row['kind'], row['by']) for row in rows} == {
         ('overall', ''), ('overall', 'class'), ('by_class', 'class'), ('overall', 'sex'), ('by_group', 'sex'),
     }  # fmt: skip
@@ -206,7 +213,7 @@ def test_the_table_by_group_class_and_image(make: Make) -> None:
     # within a group: the same, of the group alone
     women = [one.columns['sex'].reshape(-1, 2)[:, 0] == 'F' for one in (validation, judged)]
     limit = np.sort(fit[women[0]])[math.ceil(0.9 * (women[0].sum() + 1)) - 1]
-    (found,) = [row for row in rows if (row['method'], row['kind'], row['group']) == ('LAC', 'by_group', 'F')]
+    (found,) = [row for row in rows if (row['method'], row['kind'], row['group'].split(' ')[0]) == ('LAC', 'by_group', 'F')]
     assert found['coverage'] == pytest.approx(np.mean(own[women[1]] <= limit)) and found['n'] == women[1].sum()
     # within a class: the promise is for those who have the finding
     ill = [y > 0 for y in label]
@@ -215,18 +222,33 @@ def test_the_table_by_group_class_and_image(make: Make) -> None:
     assert found['coverage'] == pytest.approx(np.mean(own[ill[1]] <= limit))
 
 
+def sexes(predictions: Predictions, *, women: int) -> Predictions:
+    """The first patients are women, the others men."""
+    return replace(predictions, columns={**predictions.columns, 'sex': np.where(np.arange(len(predictions)) < 2 * women, 'F', 'M')})
+
+
 def test_a_group_too_small_in_validation_says_so_and_a_small_judged_one_is_withheld(make: Make) -> None:
-    judged, validation = make('ordinal', n=400), make('ordinal', n=400, seed=9, split='val')
-    columns = {**validation.columns, 'sex': np.where(np.arange(400) < 380, 'F', 'M')}
-    rows = coverage_rows(judged, validation=replace(validation, columns=columns), by=('sex',), alphas=(0.1,))
-    own = {row['group']: row for row in rows if row['kind'] == 'by_group' and row['method'] == 'interval'}
-    shared = {row['group']: row for row in rows if row['kind'] == 'overall' and row['by'] == 'sex' and row['method'] == 'interval'}
+    judged, validation = sexes(make('ordinal', n=400), women=100), sexes(make('ordinal', n=400, seed=9, split='val'), women=190)
+    rows = rows_of(judged, validation=validation, alphas=(0.1,))
+    own, shared = ({row['group']: row for row in rows if (row['kind'], row['by'], row['method']) == (kind, 'sex', 'interval')}
+                   for kind in ('by_group', 'overall'))  # fmt: skip
     assert 'calibrated on all patients' in own['M']['note'] and own['M']['expected_low'] is None
-    assert own['M']['coverage'] == shared['M']['coverage'] and not own['F']['note']
-    few = replace(judged, columns={**judged.columns, 'sex': np.where(np.arange(400) < 30, 'F', 'M')})
-    (found,) = [row for row in coverage_rows(few, validation=validation, by=('sex',), alphas=(0.1,))
-                if (row['group'], row['kind'], row['method']) == ('F', 'overall', 'LAC')]  # fmt: skip
-    assert found['note'].startswith('withheld') and found['n'] is found['coverage'] is found['mean_size'] is None
+    assert own['M']['coverage'] == shared['M']['coverage'] and own['M']['n_calibration'] == 200 and not own['F']['note']
+    assert own['F']['n_calibration'] == 190
+    rows = rows_of(sexes(judged, women=15), validation=validation, alphas=(0.1,))
+    found = [row for row in rows if (row['by'], row['group']) in (('sex', 'F'), ('sex', 'M'))]
+    # the men are withheld too: all less the men would be the women
+    assert len(found) == 2 and all(row['note'].startswith('withheld') and row['n'] is row['coverage'] is None for row in found)
+
+
+def test_small_blanks_are_calibrated_with_the_group_they_are_folded_into(make: Make) -> None:
+    pair = []
+    for seed, split in ((0, 'test'), (9, 'val')):
+        made = sexes(make('regress', n=600, seed=seed, split=split), women=160)
+        pair.append(replace(made, columns={**made.columns, 'sex': np.where(np.arange(600) < 20, '', made.columns['sex'])}))
+    rows = rows_of(pair[0], validation=pair[1], alphas=(0.1,))
+    (found,) = [row for row in rows if row['kind'] == 'by_group' and row['group'].startswith('F')]
+    assert found['group'] == 'F or missing' and found['n'] == found['n_calibration'] == 160
 
 
 def test_the_order_of_the_rows_changes_nothing(make: Make) -> None:
@@ -238,4 +260,4 @@ def test_the_order_of_the_rows_changes_nothing(make: Make) -> None:
         label_NY=judged.label_NY[order],
         score_NS=judged.score_NS[order],
     )
-    assert coverage_rows(judged, validation=validation, by=('sex',)) == coverage_rows(moved, validation=validation, by=('sex',))
+    assert rows_of(judged, validation=validation) == rows_of(moved, validation=validation)
