@@ -1,150 +1,171 @@
-"""Who is in the data: splits, demographics with what is missing, what was rejected, and which pictures were found twice."""
+"""Who is in the data: splits, who the people are and what is missing, what was rejected, and which pictures were found twice."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from retfound_jax.report.blocks import Cell, Grid, Section, Table, Text
-from retfound_jax.report.tables import MISSING
-from retfound_jax.report.words import clean, count, joined, nice, percent, plural
+from retfound_jax.core.demographics import DECLINED, FLOOR, MISSING, NOT_A_GROUP
+from retfound_jax.report import census, coverage, known
+from retfound_jax.report.blocks import Block, Cell, Grid, Pictures, Section, Table, Text
+from retfound_jax.report.census import AGE, LABEL
+from retfound_jax.report.composition import WITHHELD, Composition, Count, of_censuses
+from retfound_jax.report.words import NONE, clean, count, joined, nice, percent
 
-_COLUMNS = ('sex', 'age', 'ethnicity', 'country', 'site', 'camera', 'laterality')
-_OF_IMAGES = ('laterality', 'camera')
-_SPLITS = ('train', 'val', 'test')
+TITLE = 'Who is in the data'
 _LABELS = 3  # shown where none is asked for
-_SHOWN = 10  # values of a column; the rest is summed up in one row
+_SHOWN = 12  # values of a field; the rest is summed up in words
+_IN_A_ROW = 5  # columns of datasets in a table
 
 
-def section(manifest: Mapping[str, Any] | None, *, wanted: Sequence[str] = ()) -> Section:
-    """The people behind the images, from a dataset's manifest; class counts of the labels `wanted`, or of the first few."""
+def section(manifest: Mapping[str, Any] | None, *, wanted: Sequence[str] = (), dataset: Path | str | None = None) -> Section:
+    """The people behind the images, for the report of a run.
+
+    Args:
+      manifest: of the dataset; None where none was given.
+      wanted: labels whose classes are counted; else the first few.
+      dataset: its directory, whose index also gives the splits and intersections.
+    """
     if manifest is None:
-        blocks: tuple[Any, ...] = (
-            Text('No dataset was given to this report, so it cannot say who is in the data. Add --dataset.', 'quiet'),
-        )
+        absent = Text('No dataset was given to this report, so it cannot say who is in the data. Add --dataset.', 'absent')
+        return Section(id='people', title=TITLE, blocks=(absent,))
+    index = Path(dataset) / 'index.parquet' if dataset else None
+    found = of_censuses([census.of_dataset(manifest, index=index, name=clean(manifest.get('name', 'dataset')))])
+    made = [Text(withheld_note(), 'quiet'), *blocks(found, wanted=wanted)]
+    made += [Text(words) for words in (known.duplicates(manifest), known.rejected(manifest), known.changed(manifest)) if words]
+    made += [Grid(tables=reasons(manifest))] if reasons(manifest) else []
+    return Section(id='people', title=TITLE, blocks=tuple(made))
+
+
+def blocks(found: Composition, *, wanted: Sequence[str] = ()) -> list[Block]:
+    """Composition and coverage."""
+    made: list[Block] = [Grid(tables=(splits_table(found), *label_tables(found, wanted)))]
+    tables = [field_table(found, field) for field in found.fields() if found.recorded(field)]
+    if tables:
+        made.append(Grid(tables=tuple(tables)) if len(found.names) == 1 else tables[0])
+        made += tables[1:] if len(found.names) > 1 else []
+    unknown = unknown_fields(found)
+    if unknown:
+        made.append(Text(f'Not recorded for anybody: {joined(known.name_of(field).lower() for field in unknown)}.', 'absent'))
+    return [*made, *coverage_blocks(found)]
+
+
+def coverage_blocks(found: Composition) -> list[Block]:
+    """The map, what is absent, and heat tables."""
+    made: list[Block] = []
+    picture = coverage.world(found)
+    if picture:
+        made.append(Pictures(items=(picture,), size='wide'))
+    elif not found.recorded('country'):
+        made.append(Text('There is no map: the country of nobody is recorded, so who is absent cannot be shown.', 'absent'))
+    made.append(coverage.gap_table(found))
+    odd = coverage.unnamed_countries(found)
+    if odd:
+        made.append(Text(f'Written as a country, and none that is known: {joined(map(nice, odd[:_SHOWN]))}.', 'absent'))
+    return [*made, *coverage.heat_tables(found)]
+
+
+def unknown_fields(found: Composition) -> list[str]:
+    """Fields that no dataset records for anybody."""
+    return [field for field in census.FIELDS if not found.recorded(field)]
+
+
+def splits_table(found: Composition) -> Table:
+    """Patients and images in each split, or in each dataset where there are several."""
+    note = 'Splits are made by patient: nobody is in two of them. Patients joined by a shared picture stay together.'
+    if len(found.names) == 1:
+        each = [(split, found.count(place=0, split=split)) for split in found.splits[0]]
+        head, caption = ('Split', 'Patients', 'Images'), 'Patients and images in each split'
     else:
-        blocks = (Grid(tables=(_splits(manifest), *_labels(manifest, wanted))),)
-        summaries = _summaries(manifest)
-        people = tuple(_demographic(name, values, unit) for name, unit, values in summaries if _known(values))
-        blocks += (Grid(tables=people),) if people else ()
-        blocks += _unknown([name for name, _, values in summaries if not _known(values)])
-        blocks += tuple(Text(words) for words in (_duplicates(manifest), _rejected(manifest)) if words)
-        blocks += (Grid(tables=_reasons(manifest)),) if _reasons(manifest) else ()
-    return Section(id='people', title='Who is in the data', blocks=blocks)
-
-
-def _ordered(splits: Mapping[str, Any]) -> list[str]:
-    return sorted(splits, key=lambda name: (_SPLITS.index(name) if name in _SPLITS else len(_SPLITS), name))
-
-
-def _splits(manifest: Mapping[str, Any]) -> Table:
-    splits = manifest['splits']
+        each = [(name, found.count(place=place)) for place, name in enumerate(found.names)]
+        head, caption = ('Dataset', 'Patients', 'Images', 'Share of draws'), 'Patients and images in each dataset'
+        note = _weights_note(found)
     rows = []
-    for name in _ordered(splits):
-        rows.append((Cell(name), Cell(count(splits[name].get('patients'))), Cell(count(splits[name].get('images')))))
-    totals = [sum(split.get(what) or 0 for split in splits.values()) for what in ('patients', 'images')]
-    rows.append((Cell('all'), *(Cell(count(total)) for total in totals)))
-    return Table(
-        caption='Patients and images in each split',
-        head=('Split', 'Patients', 'Images'),
-        rows=tuple(rows),
-        note='Splits are made by patient: nobody is in two of them. Patients joined by a shared picture stay together.',
+    for place, (name, one) in enumerate([*each, ('all', found.count())]):
+        share = () if len(head) == 3 else (Cell(percent(found.weights[place], 1) if place < len(found.names) else '100\u202f%'),)
+        rows.append((Cell(nice(name)), number(one.patients, one), number(one.images, one), *share))
+    return Table(caption=caption, head=head, rows=tuple(rows), note=note)
+
+
+def _weights_note(found: Composition) -> str:
+    how = 'as given with --weights' if found.weighted else 'by the number of images, as no --weights were given'
+    return f'Share of draws: how often an image of the dataset is drawn, {how}. A person in two datasets is counted twice.'
+
+
+def label_tables(found: Composition, wanted: Sequence[str] = ()) -> tuple[Table, ...]:
+    """Classes of the labels asked for, or of the first few."""
+    every = found.fields(labels=True)
+    asked = [label for label in every if label.removeprefix(LABEL) in wanted] or every[:_LABELS]
+    tables = [field_table(found, label) for label in asked]
+    return tuple(tables) if len(found.names) == 1 else ()
+
+
+def field_table(found: Composition, field: str) -> Table:
+    """A field's values: of a single dataset by split, of several by dataset, with the share of draws."""
+    values = found.values(field)
+    shown, rest = _bounded(values)
+    rows = [_row(found, field, value) for value in shown]
+    names = known.name_of(field)
+    heading = 'Age [years]' if field == AGE else names
+    schemes = joined(_schemes(found)) if field == 'ethnicity' else ''
+    notes = (
+        f'{rest} more in composition.csv' if rest else '', 'a patient with images of two values counts in both' if _several(field) else '',
+        f'classified by {schemes}' if schemes else '',
     )
+    note = '; '.join(filter(None, notes))
+    head = (heading, *_columns(found))
+    return Table(caption=heading, head=head, rows=tuple(rows), note=f'{note[:1].upper() + note[1:]}.' if note else '')
 
 
-def _labels(manifest: Mapping[str, Any], wanted: Sequence[str]) -> tuple[Table, ...]:
-    """For each class label asked for, how many images of each class there are in each split."""
-    splits = manifest['splits']
-    names = _ordered(splits)
-    tables = []
-    known = manifest.get('labels') or {}
-    for label in [label for label in known if label in wanted] or list(known)[:_LABELS]:
-        kind = known[label]
-        counted = {name: (splits[name].get('labels') or {}).get(label) for name in names}
-        if kind.get('kind') != 'class' or not all(isinstance(one, Mapping) for one in counted.values()):
-            continue
-        classes = list(dict.fromkeys([*(kind.get('classes') or ()), *(value for one in counted.values() for value in one)]))
-        rows = []
-        for value in classes:
-            cells = [Cell(count(one.get(value, 0)), small=percent(one.get(value, 0), sum(one.values()))) for one in counted.values()]
-            rows.append((Cell(value, quiet=value == MISSING), *cells))
-        tables.append(Table(caption=f'Images by “{label}”', head=(label, *names), rows=tuple(rows)))
-    return tuple(tables)
+def _several(field: str) -> bool:
+    return field in census.OF_IMAGES or field.startswith(LABEL)
 
 
-def _summaries(manifest: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Column, what is counted, and counts: patients where the manifest counted them, but images for what differs within a patient."""
-    images, patients = manifest.get('summary') or {}, manifest.get('summary_patients') or {}
-    found = []
-    for name in (*_COLUMNS, *sorted(set(images) - set(_COLUMNS))):
-        unit = 'Patients' if name in patients and name not in _OF_IMAGES else 'Images'
-        values = (patients if unit == 'Patients' else images).get(name)
-        if isinstance(values, Mapping):
-            found.append((name, unit, values))
-    return found
+def _schemes(found: Composition) -> list[str]:
+    return list(dict.fromkeys(filter(None, map(known.scheme, found.manifests))))
 
 
-def _known(values: Mapping[str, Any]) -> int:
-    """Of how many something is known."""
-    return sum(n for name, n in values.get('bands', values).items() if name != MISSING)
+def _bounded(values: Sequence[str]) -> tuple[list[str], int]:
+    """The values that are shown, what is no group always among them, and how many more there are."""
+    groups = [value for value in values if value not in NOT_A_GROUP]
+    kept = groups if len(groups) <= _SHOWN else groups[:_SHOWN]
+    return [*kept, *(value for value in values if value in NOT_A_GROUP)], len(groups) - len(kept)
 
 
-def _unknown(names: list[str]) -> tuple[Text, ...]:
-    return (Text(f'Not recorded for anybody: {joined(names)}.', 'quiet'),) if names else ()
+def _columns(found: Composition) -> tuple[str, ...]:
+    if len(found.names) == 1:
+        return ('Patients', 'Images', 'Share')
+    return (*(nice(name) for name in found.names[:_IN_A_ROW]), 'All patients', 'Share of draws')
 
 
-def _demographic(name: str, values: Mapping[str, Any], unit: str) -> Table:
-    note, order_kept = '', False
-    if 'bands' in values:
-        note = _age_note(values)
-        values, order_kept = {**dict(sorted(values['bands'].items(), key=_age_order)), MISSING: values.get('missing') or 0}, True
-    counts = {str(value): int(n) for value, n in values.items()}
-    missing = counts.pop(MISSING, 0)
-    shown = list(counts.items()) if order_kept else sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    if len(shown) > _SHOWN:
-        rest = shown[_SHOWN - 1 :]
-        shown = [*shown[: _SHOWN - 1], (f'{len(rest)} others', sum(n for _, n in rest))]
-    total = sum(counts.values()) + missing
-    highest = max([n for _, n in shown] + [missing, 1])
-    rows = [(Cell(nice(value)), Cell(count(n), bar=100 * n / highest), Cell(percent(n, total))) for value, n in shown]
-    rows.append(
-        (
-            Cell(MISSING, quiet=True),
-            Cell(count(missing), bar=100 * missing / highest, quiet=True),
-            Cell(percent(missing, total), quiet=True),
-        )
-    )
-    heading = {'laterality': 'Eye', 'age': 'Age [years]'}.get(name, name.replace('_', ' ').capitalize())
-    return Table(caption=heading, head=(heading, unit, 'Share'), rows=tuple(rows), note=note)
+def _row(found: Composition, field: str, value: str) -> tuple[Cell, ...]:
+    one, everybody = found.count(value, fields=(field,)), found.count()
+    quiet = value in NOT_A_GROUP
+    name = Cell({MISSING: 'missing', DECLINED: 'declined to say'}.get(value, nice(value)), quiet=quiet)
+    if len(found.names) == 1:
+        share = percent(one.images, everybody.images) if one.images is not None and everybody.images else NONE
+        return name, number(one.patients, one, quiet=quiet), number(one.images, one, quiet=quiet), Cell(share, quiet=quiet)
+    each = [found.count(value, fields=(field,), place=place) for place in range(min(len(found.names), _IN_A_ROW))]
+    share = percent(one.share, 1) if one.share is not None else NONE
+    return name, *(number(cell.patients, cell, quiet=quiet) for cell in (*each, one)), Cell(share, quiet=quiet)
 
 
-def _age_order(item: tuple[str, Any]) -> float:
-    """Bands by age: JSON keeps its keys by the alphabet, which puts `under 18` last."""
-    digits = re.search(r'\d+', item[0])
-    below = item[0].startswith(('under', '<'))
-    return float(digits.group()) - below if digits else math.inf
+def number(value: int | None, one: Count, *, quiet: bool = False) -> Cell:
+    """A count, `nobody`, `withheld`, or a dash where it was not counted."""
+    if one.hidden:
+        return Cell('withheld', quiet=True)
+    if one.nobody:
+        return Cell('0' if quiet else 'nobody', quiet=True)
+    return Cell(count(value), quiet=quiet)
 
 
-def _age_note(age: Mapping[str, Any]) -> str:
-    if age.get('min') is None:
-        return ''
-    return f'From {age["min"]:.0f} to {age["max"]:.0f}, mean {age["mean"]:.1f}.'
+def withheld_note() -> str:
+    """What `withheld` means."""
+    return f'{WITHHELD[:1].upper() + WITHHELD[1:]}. Fewer than {FLOOR} people in a group could be recognised.'
 
 
-def _rejected(manifest: Mapping[str, Any]) -> str:
-    rejects = manifest.get('rejects') or {}
-    if 'count' not in rejects:
-        return ''
-    return (
-        f'{plural(rejects["count"], "file was", "files were")} rejected; rejects.csv names each.'
-        if rejects['count']
-        else 'No file was rejected.'
-    )
-
-
-def _reasons(manifest: Mapping[str, Any]) -> tuple[Table, ...]:
+def reasons(manifest: Mapping[str, Any]) -> tuple[Table, ...]:
     reasons = (manifest.get('rejects') or {}).get('reasons') or {}
     if not isinstance(reasons, Mapping) or not reasons:
         return ()
@@ -152,14 +173,3 @@ def _reasons(manifest: Mapping[str, Any]) -> tuple[Table, ...]:
     return (Table(caption='Why files were rejected', head=('Reason', 'Files'), rows=rows),)
 
 
-def _duplicates(manifest: Mapping[str, Any]) -> str:
-    found = manifest.get('duplicates') or {}
-    if not any(found.get(name) for name in ('exact_groups', 'near_groups', 'joined_patients')):
-        return 'No picture was found twice.' if found else ''
-    parts = [
-        plural(found.get('exact_groups') or 0, 'group') + ' of identical pictures',
-        plural(found.get('near_groups') or 0, 'group') + ' of near ones',
-    ]
-    sharing = found.get('joined_patients') or 0
-    tail = f'; {plural(sharing, "patient")} sharing a picture with another stay in one split with them' if sharing else ''
-    return clean(f'{parts[0]} and {parts[1]} were found{tail}.')
