@@ -215,8 +215,10 @@ def _atoms(problem: Problem, family: tuple[int, ...]) -> _Atoms:
     ways = len(member_XG) * len(seen_UT)
     conceivable = _rows(np.repeat(member_XG, len(seen_UT), axis=0), label_XUGT.reshape(ways, *label_MGT.shape[1:]))
     real = _rows(member_MG, label_MGT)
-    is_AK, atom_of = np.unique(np.concatenate([real, conceivable]), axis=0, return_inverse=True)
-    people_A = np.bincount(atom_of[: len(real)], minlength=len(is_AK))
+    is_XK = np.concatenate([real, conceivable])
+    packed_X = np.ascontiguousarray(np.packbits(is_XK, axis=1))
+    _, first_A, atom_of = np.unique(packed_X.view(f'V{packed_X.shape[1]}')[:, 0], return_index=True, return_inverse=True)
+    is_AK, people_A = is_XK[first_A], np.bincount(atom_of[: len(real)], minlength=len(first_A))
     return _Atoms(is_AK=is_AK, people_A=people_A, groups=len(views), targets=len(family))
 
 

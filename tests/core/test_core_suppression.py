@@ -67,14 +67,14 @@ def test_no_withheld_count_can_be_worked_out(shape: list[int], crossed: bool, se
     counts |= {name: Count(atoms=atoms, floor=FLOOR) for name, atoms in groups.items()}
     hidden = withheld(counts, people=people)
     n = {name: int(people[atoms].sum()) for name, atoms in groups.items()}
-    assert {name for name in groups if 0 < n[name] < FLOOR} <= hidden and not {name for name in hidden if n[name] == 0}
+    assert {name for name in groups if 0 < n[name] < FLOOR} <= hidden
     printed = {name: atoms for name, atoms in groups.items() if name not in hidden} | {'all': np.arange(len(people))}
-    some = [groups[name] for name in hidden]
+    some = [groups[name] for name in hidden if n[name]]
     for name in hidden:
         low, high = attack(printed, groups[name], some=some, people=people)
         assert low <= n[name] <= high
         if people.sum() >= 2 * FLOOR + len(groups):  # a whole that is small itself has nowhere to hide anybody
-            assert low < high and (n[name] >= FLOOR or high >= FLOOR), (name, n[name], low, high)
+            assert low < high and (not 0 < n[name] < FLOOR or high >= FLOOR), (name, n[name], low, high)
 
 
 def test_the_smallest_other_group_goes_with_a_small_one() -> None:
@@ -86,6 +86,7 @@ def test_the_smallest_other_group_goes_with_a_small_one() -> None:
     assert set(withhold_counts({'a': 9, 'b': 9, 'c': 50})) == {'a', 'b', 'c'}  # 9 + 9 together are under the floor
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(max_size=3), st.integers(0, 60), max_size=8))
 def test_one_column_by_the_rule_and_by_the_solver_agree_on_what_is_safe(values: dict[str, int]) -> None:
     by_rule, names = withhold_counts(values), list(values)
