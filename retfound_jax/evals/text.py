@@ -9,6 +9,7 @@ from retfound_jax.evals.metrics import BINARY_METRICS, REGRESSION_METRICS
 from retfound_jax.evals.rows import GAP
 
 _MAIN = ('AUROC', 'AUPRC')
+_ALPHA = 0.05
 
 
 def format_table(result: Mapping[str, Any], *, level: str = 'patient') -> str:
@@ -17,10 +18,40 @@ def format_table(result: Mapping[str, Any], *, level: str = 'patient') -> str:
     overall = [row for row in rows if not row['by']]
     lines = [_title(result, overall, level=level), *_overall(overall, kind=result['kind'])]
     main = 'MAE' if result['kind'] == 'regress' else 'AUROC'
+    lines += _failing(result, level=level)
     for by in result['by']:
         lines += ['', f'{main} by {by}']
-        lines += _columns([_group_line(row) for row in rows if row['by'] == by and row['metric'] == main and _is_headline(row, result)])
+        shown = [row for row in rows if row['by'] == by and row['metric'] == main and _is_headline(row, result)]
+        lines += _columns([_group_line(row) for row in _worst_first(shown, result, level=level)])
     return '\n'.join(lines + [''] + list(result['notes'])).rstrip() + '\n'
+
+
+def _failing(result: Mapping[str, Any], *, level: str) -> list[str]:
+    """The groups that are worse than the others, the strongest evidence first; without any, what could not have been seen."""
+    compared = [row for row in result['failing'] if row['level'] == level]
+    if not compared:
+        return []
+    worse = [row for row in compared if row['p_holm'] < _ALPHA]
+    lines = ['', f'Groups that are worse than the others ({len(compared)} comparisons)']
+    if worse:
+        return lines + _columns([_failing_line(row) for row in worse])
+    gaps = [row for row in result['fairness'] if (row['level'], row['metric']) == (level, 'AUROC') and row['detectable'] is not None]
+    unseen = [f'{row["detectable"]:.3f} by {row["by"]} ({row["target"]})' for row in gaps]
+    return lines + ['  none is shown to be', *([f'  a gap in AUROC can be there unseen below {", ".join(unseen)}'] if unseen else [])]
+
+
+def _failing_line(row: Mapping[str, Any]) -> list[str]:
+    p = f'p {row["p_holm"]:.3f} corrected'
+    return [f'  {row["by"]} {row["group"]}', row['target'], f'{row["metric"]} {row["value"]:.3f} against {row["rest"]:.3f}', p]
+
+
+def _worst_first(rows: list[Mapping[str, Any]], result: Mapping[str, Any], *, level: str) -> list[Mapping[str, Any]]:
+    """Groups by the evidence of being worse than the others, what is not compared behind them, the gap last."""
+    order: dict[tuple[str, str], int] = {}
+    for row in result['failing']:
+        if (row['level'], row['metric']) == (level, 'AUROC'):
+            order.setdefault((row['by'], row['group']), len(order))
+    return sorted(rows, key=lambda row: (row['group'] == GAP, order.get((row['by'], row['group']), len(order))))
 
 
 def _title(result: Mapping[str, Any], overall: list[Mapping[str, Any]], *, level: str) -> str:
