@@ -100,7 +100,7 @@ def _write(
     for path in (uncertain, mitigated):
         path.unlink(missing_ok=True)  # one of an earlier evaluation would stand beside numbers it does not belong to
     if config.by and validation is not None and validation is not judged and judged.kind != 'regress':
-        write_json(mitigated, mitigations(judged, validation=validation, by=config.by, config=config))
+        write_json(mitigated, mitigations(judged, validation=validation, by=config.by, config=config, plan=plan))
     if done.uncertainty_path:
         write_json(uncertain, uncertainty(judged, validation=validation, config=config, plan=plan, ood=ood))
     return done

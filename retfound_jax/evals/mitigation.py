@@ -55,8 +55,8 @@ def mitigations(
 ) -> dict[str, Any]:
     """JSON-able rows: for each column, target, means and metric the overall value and the gap, before, after, and their paired change.
 
-    Groups, floors and what is withheld are those of `tables.evaluate` (`plan` is its `plan_of`, for a caller that has it). No rows for a regression, without validation, and for a target of
-    which validation lacks a class.
+    Groups, floors and what is withheld are those of `tables.evaluate` (`plan` is its `plan_of`, for a caller that has it). No rows for a
+    regression, without validation, and for a target of which validation lacks a class.
     """
     config = config or EvalConfig()
     by = parse_by(by, columns=predictions.columns)
