@@ -15,7 +15,7 @@ from retfound_jax.core.progress import bar
 from retfound_jax.data.config import DataConfig
 from retfound_jax.data.loader import eval_batches
 from retfound_jax.data.sources import Source, open_source
-from retfound_jax.evals.predictions import KINDS, TEXT_COLUMNS, Predictions
+from retfound_jax.evals.predictions import AGE_WORD, KINDS, TEXT_COLUMNS, Predictions
 
 _YES = frozenset({'1', '1.0', 'yes', 'y', 'true', 't', 'positive', 'present'})
 _NO = frozenset({'0', '0.0', 'no', 'n', 'false', 'f', 'negative', 'absent'})
@@ -109,7 +109,7 @@ def _yes_no(found: Sequence[str], *, name: str) -> list[int]:
 def columns_of(table: Mapping[str, np.ndarray], rows_N: np.ndarray) -> dict[str, np.ndarray]:
     """Key, patient and demographics; what the source does not know is missing in every row."""
     columns = {name: np.asarray(table[name], str)[rows_N] for name in ('key', 'patient')}
-    for name in TEXT_COLUMNS:
+    for name in (*TEXT_COLUMNS, AGE_WORD):
         columns[name] = np.asarray(table[name], str)[rows_N] if name in table else np.full(len(rows_N), '')
     columns['age'] = np.asarray(table['age'], np.float64)[rows_N] if 'age' in table else np.full(len(rows_N), np.nan)
     return columns

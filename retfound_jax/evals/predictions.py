@@ -26,6 +26,7 @@ from retfound_jax.core.files import atomic_write
 
 KINDS = ('single', 'multi', 'ordinal', 'regress')
 TEXT_COLUMNS = ('laterality', 'sex', 'ethnicity', 'country', 'site', 'camera', 'diabetes_type', 'source')
+AGE_WORD = 'age_word'  # 'declined' where the person did not say the age, which is NaN then
 _METADATA = b'retfound'
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from retfound_jax.core.demographics import DECLINED, MISSING, NOT_A_GROUP
+from retfound_jax.core.demographics import DECLINED, MISSING, NOT_A_GROUP, NOT_IN_SCHEME
 from retfound_jax.core.errors import UsageError, nearest
-from retfound_jax.evals.predictions import Predictions
+from retfound_jax.evals.predictions import AGE_WORD, Predictions
 
 MOST = 64  # groups of a column that are evaluated
 AGE_BANDS = ('<40', '40-49', '50-59', '60-69', '>=70')
 _AGE_EDGES = (40, 50, 60, 70)  # [years]
-_NOT_GROUPS = frozenset({'key', 'patient', 'age'})
+_NOT_GROUPS = frozenset({'key', 'patient', 'age', AGE_WORD})
 
 
 def age_band(age_N: np.ndarray) -> np.ndarray:
@@ -38,12 +38,12 @@ def parse_by(by: Sequence[str], *, columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def group_names(by: str, *, predictions: Predictions) -> np.ndarray:
-    """The group of each image for a checked `by`; `missing` where any part of it is, and else `declined` where any part is."""
+    """The group of each image for a checked `by`; `missing` where any part of it is, else `declined`, else `not in scheme`."""
     parts = [_part(name, predictions) for name in by.split('+')]
     out_N = parts[0]
     for part_N in parts[1:]:
         joined_N = np.char.add(np.char.add(out_N, ', '), part_N)
-        for blank in (DECLINED, MISSING):
+        for blank in (NOT_IN_SCHEME, DECLINED, MISSING):
             joined_N = np.where((out_N == blank) | (part_N == blank), blank, joined_N)
         out_N = joined_N
     return out_N
@@ -67,5 +67,11 @@ def group_masks(by: str, *, predictions: Predictions) -> dict[str, np.ndarray]:
 
 
 def _part(name: str, predictions: Predictions) -> np.ndarray:
-    values_N = age_band(predictions.columns['age']) if name == 'age_band' else np.asarray(predictions.columns[name]).astype(str)
+    values_N = _ages(predictions) if name == 'age_band' else np.asarray(predictions.columns[name]).astype(str)
     return np.where(np.isin(values_N, ['', 'nan']), MISSING, values_N).astype(str)
+
+
+def _ages(predictions: Predictions) -> np.ndarray:
+    """The age band of each image, or the word that was said instead; predictions of older runs have no such words."""
+    bands_N, said = age_band(predictions.columns['age']), predictions.columns.get(AGE_WORD)
+    return bands_N if said is None else np.where(bands_N == '', np.asarray(said).astype(str), bands_N)

@@ -202,6 +202,26 @@ def test_given_splits_and_their_refusal_are_those_of_a_local_run(tmp_path: Path)
     assert said[0] == said[1] and not (tmp_path / 'out1').exists()
 
 
+def test_what_was_changed_of_people_is_counted_as_a_local_run_counts_it(tmp_path: Path) -> None:
+    source = tmp_path / 'in'
+    source.mkdir()
+    rows = ['a,p1,F,0,White', 'b,p1,M,61,white', 'c,p2,female,60-70,declined', 'd,p3,,90+,Klingon', 'e,p4,not stated,refused,',
+            'f,,男,150,99']
+    for seed, name in enumerate('abcdef'):
+        _photograph(source / f'{name}.png', seed)
+    (source / 'labels.csv').write_text('image,patient,sex,age,ethnicity\n' + ''.join(row + '\n' for row in rows))
+    local = _ingest(source, tmp_path / 'local', ethnicity_scheme='ONS2021', process=_odd_header)
+    _beam(source, tmp_path / 'beam', ethnicity_scheme='ONS2021', process=_odd_header)
+    assert _bytes(tmp_path / 'beam') == _bytes(tmp_path / 'local')
+    told = local['demographics']
+    assert told['contradictions'] == {'sex': 1} and told['header_ages'] == 1 and local['summary']['age']['declined'] == 1
+
+
+def _odd_header(path: Path, **options: int) -> list[Processed]:
+    made = process(path, **options)[0]
+    return [dataclasses.replace(made, sex='F', age=300.0 if path.name == 'f.png' else 40.0)]
+
+
 def _two_frames(path: Path, **options: int) -> list[Processed]:
     made = process(path, **options)[0]
     return [made, dataclasses.replace(made, frame=1, pixel_sha256='other')] if path.name == 'a.png' else [made]
