@@ -114,6 +114,16 @@ def test_blood_fades_and_turns_pale_too(plain: Photograph) -> None:
     assert depth[0] < 1.5 * depth[1] < 0 < depth[2]
 
 
+def test_another_colour_shifts_the_lesions_alone(plain: Photograph) -> None:
+    blue = replace(BENCH, visibility=(replace(of_sex('F', 1.0), colour='blue'), replace(of_sex('F', 1.0, 'dr'), colour='blue')))
+    change = draw_eye(blue, first('F')).image.astype(int) - plain.image.astype(int)
+    others = plain.masks['haemorrhage'] | plain.masks['exudate']
+    drusen, blood = plain.masks['drusen'] & ~others, plain.masks['haemorrhage'] & ~plain.masks['drusen'] & ~plain.masks['exudate']
+    assert change[drusen][:, 2].mean() > 12 and change[drusen][:, 0].mean() < -12
+    assert change[blood][:, 0].mean() < -12 and change[blood][:, 1].mean() > 0
+    assert draw_eye(blue, first('M')).image.tobytes() == draw_eye(BENCH, first('M')).image.tobytes()
+
+
 def test_a_factor_of_one_changes_nothing_and_factors_multiply(plain: Photograph) -> None:
     assert draw_eye(replace(BENCH, visibility=(of_sex('F', 1.0),)), first('F')).image.tobytes() == plain.image.tobytes()
     both = replace(BENCH, visibility=(of_sex('F', 0.5), replace(of_sex('F', 0.5), attribute='site', value='Bench')))

@@ -65,14 +65,16 @@ class Shortcut:
 class Visibility:
     """Lesions of a disease look otherwise in one group: what is learned without that group does not serve it.
 
-    `factor` 1 is as in everybody, 0.5 half as strong, 0 not to be seen. Below 0 they are drawn another way, pale lesions dark and dark ones
-    pale: -1 is the opposite of what is seen in everybody. Labels do not change. Where several are of one person, the factors multiply.
+    `factor` 1 is as in everybody, 0.5 half as strong, 0 not to be seen, and below 0 the opposite: pale lesions dark and dark ones pale.
+    `colour` draws them another way: pale lesions blue, and blood such that it takes the red. Labels do not change. Where several are of one
+    person, the factors multiply.
     """
 
     attribute: Literal['sex', 'ethnicity', 'country', 'site']
     value: str
     disease: Literal['dr', 'amd']
-    factor: float
+    factor: float = 1.0
+    colour: Literal['usual', 'blue'] = 'usual'
 
     def __post_init__(self) -> None:
         """Raises UsageError for a number or a name that means nothing."""
@@ -82,11 +84,20 @@ class Visibility:
             raise UsageError(f'the visibility of {self.disease} in {self.value} has factor={self.factor} and needs one from -1 to 1')
 
 
-def strengths(visibility: tuple[Visibility, ...], *, who: dict[str, str]) -> dict[str, float]:
-    """The factor of each layer of lesions in a person who is `who` (attribute to value); a layer that is as in everybody is left out."""
-    found: dict[str, float] = {}
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a layer of lesions shows in a person."""
+
+    strength: float = 1.0
+    blue: bool = False
+
+
+def looks(visibility: tuple[Visibility, ...], *, who: dict[str, str]) -> dict[str, Look]:
+    """How each layer of lesions shows in a person who is `who` (attribute to value); a layer that is as in everybody is left out."""
+    found: dict[str, Look] = {}
     for one in visibility:
         if who[one.attribute] == one.value:
             for layer in LESIONS[one.disease]:
-                found[layer] = found.get(layer, 1.0) * one.factor
+                before = found.get(layer, Look())
+                found[layer] = Look(strength=before.strength * one.factor, blue=before.blue or one.colour == 'blue')
     return found

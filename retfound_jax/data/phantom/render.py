@@ -16,7 +16,7 @@ from retfound_jax.data.phantom.draw_fundus import Disc
 from retfound_jax.data.phantom.draw_lesions import KINDS, Severity
 from retfound_jax.data.phantom.draw_vessels import ARTERY, VEIN, Vessel
 from retfound_jax.data.phantom.patient import Eye, Patient, draw_patient, marked, visits_of, who
-from retfound_jax.data.phantom.planted import strengths
+from retfound_jax.data.phantom.planted import Look, looks
 from retfound_jax.data.phantom.progress import Visit, new_lesions
 from retfound_jax.data.phantom.sites import SiteStyle
 
@@ -34,7 +34,8 @@ _PALE = {  # colour, opacity and blur [px at 384] of what is brighter than the r
     'exudate': (np.array([1.02, 0.93, 0.58], np.float32), 0.92, 0.7),
     'cotton_wool': (np.array([0.92, 0.84, 0.68], np.float32), 0.66, 3.2),
 }
-_DARK = np.array([0.15, 0.03, 0.01], np.float32)  # of pale lesions that are planted the other way
+_DARK = np.array([0.15, 0.03, 0.01], np.float32)  # of pale lesions that are planted the other way round
+_BLUE = np.array([0.25, 0.40, 0.90], np.float32)  # and of those planted in another colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def draw_eye(config: PhantomConfig, index: int, *, lesions: bool = True) -> Phot
     reflex = _vessels(layers, vessels, poses[1])
     patient = _aged(config, patient, years=at.years) if now else patient
     labels = _labels(replace(eye, dr_grade=at.dr_grade, cup_to_disc=at.cup_to_disc))
-    visible = strengths(config.visibility, who=who(patient))
+    visible = looks(config.visibility, who=who(patient))
     scene = _compose(_scene(patient, poses[1], marks, disc, chance), layers, reflex, visible)
     style = patient.site
     if config.shortcut and marked(config, patient, side=number % 2, visit=now, label=int(labels[config.shortcut.label])):
@@ -190,14 +191,14 @@ def _scene(patient: Patient, pose: Pose, marks: Landmarks, disc: Disc, chance: d
     return scene
 
 
-def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas, visible: dict[str, float]) -> np.ndarray:
-    """Lays pale lesions, then blood, over the scene; `visible` has the strength of a layer where it is not 1 (planted.Visibility)."""
+def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas, visible: dict[str, Look]) -> np.ndarray:
+    """Lays pale lesions, then blood, over the scene; `visible` has how a layer shows where it is not as usual (planted.Visibility)."""
     unit = scene.shape[0] / 384
     for name, (colour, opacity, blur) in _PALE.items():
-        if layers[name].pixels_HW.any() and visible.get(name, 1.0):
-            strength = visible.get(name, 1.0)
-            alpha = layers[name].blurred(blur * unit) * np.float32(opacity * abs(strength))
-            paint_over(scene, alpha, colour if strength > 0 else _DARK)
+        look = visible.get(name, Look())
+        if layers[name].pixels_HW.any() and look.strength:
+            alpha = layers[name].blurred(blur * unit) * np.float32(opacity * abs(look.strength))
+            paint_over(scene, alpha, _DARK if look.strength < 0 else _BLUE if look.blue else colour)
     density = _weigh([layers[name] for name in _FLOW], _scaled(_FLOW_DENSITY, _FLOW, visible), blur=0.75 * unit)
     density -= _weigh([reflex], _GLINT, blur=0.6 * unit)
     if any(layers[name].pixels_HW.any() for name in _LEAK):
@@ -205,9 +206,13 @@ def _compose(scene: np.ndarray, layers: dict[str, Canvas], reflex: Canvas, visib
     return cv2.multiply(scene, cv2.exp(-density))
 
 
-def _scaled(density_CK: np.ndarray, names: tuple[str, ...], visible: dict[str, float]) -> np.ndarray:
-    """The optical density of each layer at the strength with which it shows."""
-    return density_CK * np.array([visible.get(name, 1.0) for name in names], np.float32) if visible else density_CK
+def _scaled(density_CK: np.ndarray, names: tuple[str, ...], visible: dict[str, Look]) -> np.ndarray:
+    """The optical density of each layer as it shows."""
+    if not visible:
+        return density_CK
+    seen = [visible.get(name, Look()) for name in names]
+    columns = [one.strength * (density_C[[1, 0, 2]] if one.blue else density_C) for one, density_C in zip(seen, density_CK.T, strict=True)]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _weigh(layers: list[Canvas], weights: np.ndarray, *, blur: float) -> np.ndarray:
