@@ -36,8 +36,8 @@ class BalanceConfig:
     by: str  # a column, `age_band`, a label with classes, or several joined with '+', such as 'country+site'
     temperature: float = 0.5  # T: 1 as the data are, 0 all values equally often
     weights: tuple[tuple[str, float], ...] = ()  # (value, weight) of every value, in place of the temperature; 0 is never drawn
-    # Rows whose value is missing or declined: 'as_is' leaves them the share that they have in the data, and the others share the rest;
-    # 'stratum' takes missing and declined for values like any other. Where `weights` names them, that is what counts.
+    # Rows whose value is missing, declined or not in scheme: 'as_is' leaves them the share that they have in the data, and the others share
+    # the rest; 'stratum' takes each of the three for a value like any other. Where `weights` names one, that is what counts.
     unknown: Literal['as_is', 'stratum'] = 'as_is'
 
     def __post_init__(self) -> None:

@@ -8,17 +8,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from retfound_jax.core.age_bands import AGE_BANDS, age_band
-from retfound_jax.core.demographics import DECLINED, MISSING, NOT_A_GROUP
+from retfound_jax.core.demographics import DECLINED, MISSING, NOT_A_GROUP, NOT_IN_SCHEME
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.data.store import DEMOGRAPHICS, LABEL
 
 _MOST = 10_000  # strata; more are names or numbers of people, not groups of them
+_BLANKS = (NOT_IN_SCHEME, DECLINED, MISSING)  # the later counts for more
 _RANK = {**{band: f'{place}' for place, band in enumerate(AGE_BANDS)}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Strata:
-    """The strata that rows are in: ages by age, the rest by name, `declined` and `missing` last, and none that is empty."""
+    """The strata that rows are in: ages by age, the rest by name, then those that are no group, and none that is empty."""
 
     names: tuple[str, ...]
     index: np.ndarray  # int32 [rows], into `names`
@@ -30,14 +31,14 @@ class Strata:
 
     @property
     def known(self) -> np.ndarray:
-        """Which strata are groups of people: bool, False for `declined` and `missing`."""
+        """Which strata are groups of people: bool, False for `missing`, `declined` and `not in scheme`."""
         return np.array([name not in NOT_A_GROUP for name in self.names], bool)
 
 
 def find_strata(by: str, *, columns: Mapping[str, np.ndarray], classes: Mapping[str, list[str] | None], field: str) -> Strata:
     """The strata of the rows of a table by the columns that `by` names, joined with '+'; `age` means `age_band`.
 
-    A stratum of several columns is `missing` where one of them is, else `declined` where one of them is.
+    A stratum of several columns is `missing` where one of them is, else `declined` or `not in scheme` where one of them is.
 
     Args:
       columns: of a `data.store.Contents` or a `Source`.
@@ -50,8 +51,9 @@ def find_strata(by: str, *, columns: Mapping[str, np.ndarray], classes: Mapping[
     joined = parts[0]
     for part in parts[1:]:
         both = np.char.add(np.char.add(joined, ', '), part)
-        unknown = np.where((joined == MISSING) | (part == MISSING), MISSING, DECLINED)
-        joined = np.where(np.isin(joined, [*NOT_A_GROUP]) | np.isin(part, [*NOT_A_GROUP]), unknown, both)
+        for blank in _BLANKS:
+            both = np.where((joined == blank) | (part == blank), blank, both)
+        joined = both
     names, index = np.unique(joined, return_inverse=True)
     if len(names) > _MOST:
         raise UsageError(f'{field} is "{by}", which has {len(names):,} different values; name a column that has {_MOST:,} or fewer')
@@ -61,8 +63,8 @@ def find_strata(by: str, *, columns: Mapping[str, np.ndarray], classes: Mapping[
     return Strata(names=tuple(str(names[i]) for i in order), index=place[index.reshape(-1)])
 
 
-def _rank(name: str) -> tuple[bool, bool, list[str]]:
-    return name == MISSING, name == DECLINED, [_RANK.get(part, part) for part in name.split(', ')]
+def _rank(name: str) -> tuple[int, list[str]]:
+    return 1 + _BLANKS.index(name) if name in _BLANKS else 0, [_RANK.get(part, part) for part in name.split(', ')]
 
 
 def _part(name: str, columns: Mapping[str, np.ndarray], classes: Mapping[str, list[str] | None], field: str) -> np.ndarray:

@@ -6,21 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from retfound_jax.core.age_bands import AGE_BANDS, age_band
 from retfound_jax.core.demographics import DECLINED, MISSING, NOT_A_GROUP, NOT_IN_SCHEME
 from retfound_jax.core.errors import UsageError, nearest
 from retfound_jax.evals.predictions import AGE_WORD, Predictions
 
 MOST = 64  # groups of a column that are evaluated
-AGE_BANDS = ('<40', '40-49', '50-59', '60-69', '>=70')
-_AGE_EDGES = (40, 50, 60, 70)  # [years]
 _NOT_GROUPS = frozenset({'key', 'patient', 'age', AGE_WORD})
-
-
-def age_band(age_N: np.ndarray) -> np.ndarray:
-    """The band of each age [years], '' where it is missing."""
-    age_N = np.asarray(age_N, np.float64)
-    bands_N = np.asarray(AGE_BANDS)[np.digitize(age_N, _AGE_EDGES)]
-    return np.where(np.isnan(age_N), '', bands_N)
 
 
 def parse_by(by: Sequence[str], *, columns: Iterable[str]) -> tuple[str, ...]:
