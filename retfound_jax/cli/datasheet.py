@@ -31,9 +31,20 @@ def run(values: flags.FlagValues) -> None:
         return
     if not values.dataset or not values.out:
         raise UsageError('pass --dataset A,B and --out DIR')
-    sheet = datasheet.read(values.dataset, weights=_numbers(values.weights), facts=values.facts or None)
+    sheet = datasheet.read([_local(address) for address in values.dataset], weights=_numbers(values.weights), facts=values.facts or None)
     for path in datasheet.write(sheet, out=Path(values.out), command=shlex.join(['retfound', *sys.argv[1:]])):
         print(path)
+
+
+def _local(address: str) -> Path:
+    """The directory; of a dataset in an object store the one that its manifest and index are fetched to."""
+    from retfound_jax.core.storage import is_remote
+
+    if not is_remote(address):
+        return Path(address)
+    from retfound_jax.data.remote import open_remote
+
+    return open_remote(address).folder
 
 
 def _numbers(words: list[str]) -> list[float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
@@ -59,6 +60,15 @@ def gaps(found: Composition) -> list[Gap]:
             few=tuple(words.get(value, value) for value, one in each.items() if one.hidden),
         ))
     return made
+
+
+def to_json(found: Composition) -> list[dict[str, Any]]:
+    """The same, ready for `composition.json`."""
+    return [
+        {'what': gap.what, 'recorded': not gap.unknown, 'absent': list(gap.absent), 'few_or_withheld': list(gap.few)} if not gap.unknown
+        else {'what': gap.what, 'recorded': False, 'absent': None, 'few_or_withheld': None}
+        for gap in gaps(found)
+    ]
 
 
 def gap_table(found: Composition) -> Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retfound_jax.core.files import atomic_write, write_json
-from retfound_jax.report import composition, croissant, dataset_facts, html, known, people, standing
+from retfound_jax.report import composition, coverage, croissant, dataset_facts, html, known, people, standing
 from retfound_jax.report.blocks import Block, Cell, Code, Fact, Facts, Heading, Section, Table, Text
 from retfound_jax.report.census import FIELDS
 from retfound_jax.report.composition import Composition
@@ -45,7 +45,8 @@ def write(sheet: Sheet, *, out: Path | str, command: str = '') -> list[Path]:
     out, found = Path(out), sheet.found
     texts: dict[str, str] = {PAGE: page(sheet, command=command), 'composition.csv': composition.to_csv(found)}
     values: dict[str, Mapping[str, object]] = {
-        'composition.json': composition.to_json(found), 'standing_together.json': standing.to_json(found, sheet.facts),
+        'composition.json': {**composition.to_json(found), 'coverage': coverage.to_json(found)},
+        'standing_together.json': standing.to_json(found, sheet.facts),
     }
     for place, folder in enumerate(sheet.folders):
         values[croissant.file_name(found, place)] = croissant.describe(found, place, folder=folder, facts=sheet.facts[place])

@@ -42,7 +42,7 @@ def build(
     found = collect(Path(workdir), pretrain=Path(pretrain) if pretrain else None, dataset=Path(dataset) if dataset else None)
     sections = (
         summary.section(found, notice=notice),
-        people.section(found.manifest, wanted=found.tables.labels if found.tables else ()),
+        people.section(found.manifest, wanted=found.tables.labels if found.tables else (), dataset=dataset),
         results.section(found),
         subgroups.section(found.tables),
         uncertainty.section(found),

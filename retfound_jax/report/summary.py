@@ -118,8 +118,8 @@ def _whom(manifest: Mapping[str, Any] | None) -> str:
     people = manifest.get('summary_patients') or manifest.get('summary') or {}
     age, sex = (people.get(name) or {} for name in ('age', 'sex'))
     words = [f'It learned from {plural(train["images"], "image")} of {plural(train["patients"], "patient")}.']
-    if age.get('min') is not None:
-        words.append(f'The people in the dataset are {age["min"]:.0f} to {age["max"]:.0f} years old, {age["mean"]:.0f} on average.')
+    if age.get('mean') is not None:  # the youngest and the oldest are one person each
+        words.append(f'The people in the dataset are {age["mean"]:.0f} years old on average.')
     known = sum(n for name, n in sex.items() if name != MISSING)
     if known and {'F', 'M'} & sex.keys():
         words.append(f'Where the sex is known, {percent(sex.get("F", 0), known)} are women.')
