@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from retfound_jax.core.suppression import note
 from retfound_jax.evals import conformal
 from retfound_jax.evals.bootstrap import patient_index
 from retfound_jax.evals.predictions import Predictions
@@ -56,10 +57,28 @@ def coverage_rows(
     rows = work.everybody('patient') + work.everybody('image')
     for by, groups in plan.masks.items():
         calibration = group_masks(by, predictions=validation)
+        asked = {group: work.asked(judged, 'patient', mask_N) for group, mask_N in groups.items()}
+        why = [
+            reasons(plan, by, target=of[0].target, patients={group: len(one) for group, one in zip(groups, of, strict=True)})
+            for of in zip(*asked.values(), strict=True)
+        ]
         for group in groups:
             same = [calibration[part] for part in _parts(plan, by, group) if part in calibration]
-            rows += work.group(by, group, validation_N=np.any(same, axis=0) if same else np.zeros(len(validation), bool))
+            same_N = np.any(same, axis=0) if same else np.zeros(len(validation), bool)
+            rows += work.group(by, group, asked=asked[group], why=[one[group] for one in why], validation_N=same_N)
     return _corrected(rows)
+
+
+def reasons(plan: Withholding, by: str, *, target: str, patients: Mapping[str, int]) -> dict[str, str]:
+    """Why nothing may be printed of each group about a target; '' where it may.
+
+    Of classes without an order only `patients` count whose eyes have one class. Where this leaves a group under the floor, all groups of
+    the column are withheld, as it could be worked out from the others.
+    """
+    found = {group: plan.labelled(by, group, target) for group in patients}
+    if any(0 < n < plan.floor and not found[group] for group, n in patients.items()):
+        return {group: words or note(plan.floor) for group, words in found.items()}
+    return {group: words or ('' if patients[group] else 'nobody in it') for group, words in found.items()}
 
 
 def _parts(plan: Withholding, by: str, group: str) -> list[str]:
@@ -107,7 +126,7 @@ class _Work:
 
     def everybody(self, level: str) -> list[Row]:
         """All patients, and those of each true class, with thresholds of all and of each class."""
-        asked, calibration = self._asked(self.judged, level), self._asked(self.validation, level)
+        asked, calibration = self.asked(self.judged, level), self.asked(self.validation, level)
         rows = []
         for question, known in zip(asked, calibration, strict=True):
             for method in conformal.methods(question):
@@ -124,7 +143,9 @@ class _Work:
     def _classes(self, everyone: _Cell, fitted: _Calibrated, head: Row, alpha: float) -> list[Row]:
         question, known = everyone.question, fitted.question
         own_C = np.array([fitted.threshold(alpha, rows=known.truth_M == c) for c in range(len(question.outcomes))])
-        rows = []
+        together = replace(everyone, threshold=own_C)
+        # several thresholds at once: the number covered is no single beta-binomial
+        rows = [head | {'kind': BY_CLASS, 'by': '', 'group': ''} | self._row(together, alpha, promised=False) | {'p': None}]
         for c, name in enumerate(question.outcomes):
             mask_M, calibrated = question.truth_M == c, int((known.truth_M == c).sum())
             for kind, threshold in ((OVERALL, everyone.threshold), (BY_CLASS, own_C)):
@@ -133,16 +154,14 @@ class _Work:
                 rows.append(head | {'kind': kind, 'by': CLASS, 'group': name} | found)
         return rows
 
-    def group(self, by: str, group: str, *, validation_N: np.ndarray) -> list[Row]:
-        """The patients of one group at the threshold of all and at that of their own group."""
-        asked = self._asked(self.judged, 'patient', self.plan.masks[by][group])
-        own = self._asked(self.validation, 'patient', validation_N)
+    def group(self, by: str, group: str, *, asked: Sequence[Question], why: Sequence[str], validation_N: np.ndarray) -> list[Row]:
+        """The patients of one group at the threshold of all and at that of their own group; `why` a question is withheld."""
+        own = self.asked(self.validation, 'patient', validation_N)
         rows = []
-        for question, known, same in zip(asked, self._everyone, own, strict=True):
-            why = self.plan.labelled(by, group, question.target)
-            if why:
+        for question, known, same, withheld in zip(asked, self._everyone, own, why, strict=True):
+            if withheld:
                 head = {'level': 'patient', 'target': question.target, 'method': conformal.methods(question)[0], 'alpha': self.alphas[0]}
-                rows.append(head | {'by': by, 'group': group, 'kind': OVERALL} | dict.fromkeys(_NUMBERS) | {'note': why})
+                rows.append(head | {'by': by, 'group': group, 'kind': OVERALL} | dict.fromkeys(_NUMBERS) | {'note': withheld})
                 continue
             for method in conformal.methods(question):
                 score_MC = self._score(question, method)
@@ -182,14 +201,15 @@ class _Work:
         size = float(found.size_M.mean())
         values = (patients, covered.value, covered.low, covered.high, *expected, size if np.isfinite(size) else None, *by_patient)
         few = f'too few patients in validation to promise {1 - alpha:.0%}: every outcome is kept'
-        note = '' if np.all(np.isfinite(cell.threshold)) else few
-        return dict(zip(_NUMBERS, (*values, cell.calibrated, p, None), strict=True)) | {'note': note}
+        words = '' if np.all(np.isfinite(cell.threshold)) else few
+        return dict(zip(_NUMBERS, (*values, cell.calibrated, p, None), strict=True)) | {'note': words}
 
     @cached_property
     def _everyone(self) -> list[Question]:
-        return self._asked(self.validation, 'patient')
+        return self.asked(self.validation, 'patient')
 
-    def _asked(self, predictions: Predictions, level: str, rows: np.ndarray | None = None) -> list[Question]:
+    def asked(self, predictions: Predictions, level: str, rows: np.ndarray | None = None) -> list[Question]:
+        """The questions of these images at a level."""
         patient_N, _ = patient_index(predictions.columns['patient'], key=predictions.columns['key'])
         return questions(make_view(predictions, level=level, patient=patient_N, rows=rows), classes=predictions.classes)
 

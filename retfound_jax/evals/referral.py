@@ -10,14 +10,14 @@ Letters: M rows (patients), R replicates, W wanted shares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from retfound_jax.core.demographics import FLOOR
+from retfound_jax.core.demographics import FLOOR, FLOOR_POSITIVE
 from retfound_jax.evals import conformal, metrics
 from retfound_jax.evals.bootstrap import map_blocks, percentile_interval
 from retfound_jax.evals.proportions import wilson
@@ -29,7 +29,8 @@ SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # referred
 FIXED = 0.2  # referred, at which is looked who is
 MARGIN, ENTROPY, DISAGREEMENT, CONFORMAL = 'margin', 'entropy', 'disagreement', 'conformal'
 _NUMBERS = ('n', 'referred', 'low', 'high', 'rest', 'p', 'p_holm')
-DECISIONS = ('sensitivity', 'specificity', 'accuracy')
+CAUGHT = 'caught'
+DECISIONS = ('sensitivity', 'specificity', 'accuracy', CAUGHT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,10 @@ def curve(cases: Cases, *, uncertainty: np.ndarray, shares: Sequence[float] = SH
     """Performance of the kept cases for each share referred, with pointwise percentile bands over patients.
 
     A row: referred (the share there really is; equal uncertainties go together, so it may be less than the wanted one), kept_n, AUROC,
-    sensitivity, specificity, accuracy (error of a number), and `low` and `high` with a bound for each of them. The cut is fixed, as a
-    threshold is. Cuts that keep fewer than FLOOR patients are left out.
+    sensitivity, specificity, accuracy (MAE of a number), `caught`, and `low` and `high` with a bound for each of them. `caught` is the
+    share of all who have the finding that are called positive or referred: doubt about every positive case makes the kept look good and
+    the kept sensitivity bad, and misses nobody. The cut is fixed, as a threshold is. Cuts that keep fewer than FLOOR patients are left
+    out; what would be of fewer than FLOOR_POSITIVE with the finding, or without it, is None.
     """
     rows: dict[int, dict[str, Any]] = {}
     for cut in _cuts(uncertainty, shares):
@@ -124,11 +127,18 @@ def _values(cases: Cases, kept_M: np.ndarray, weights_MR: np.ndarray) -> dict[st
         return {'MAE': mean_loss_R}
     if question.sort == YES_NO:
         label_M, score_M = question.truth_M[kept_M] > 0, question.estimate_M[kept_M]
-        area = {'AUROC': metrics.auroc(label_M, score=score_M, weights=kept_MR)}
+        none_R = np.full(kept_MR.shape[1], np.nan)
+        few, few_without = (int(side_M.sum()) < FLOOR_POSITIVE for side_M in (label_M, ~label_M))
+        out = {'AUROC': none_R if few or few_without else metrics.auroc(label_M, score=score_M, weights=kept_MR)}
         if cases.threshold is None:
-            return area | {name: np.full(kept_MR.shape[1], np.nan) for name in DECISIONS}
+            return out | {name: none_R for name in DECISIONS}
         decided = metrics.counts(label_M, predicted=score_M >= cases.threshold, weights=kept_MR)
-        return area | {name: getattr(decided, name) for name in DECISIONS}
+        return out | {
+            'sensitivity': none_R if few else decided.sensitivity,
+            'specificity': none_R if few_without else decided.specificity,
+            'accuracy': decided.accuracy,
+            CAUGHT: 1 - metrics.divide(decided.fn, weights_MR[question.truth_M > 0].sum(axis=0)),
+        }
     areas = [
         metrics.auroc(question.truth_M[kept_M] == c, score=question.probability_MC[kept_M, c], weights=kept_MR)
         for c in range(question.probability_MC.shape[1])
@@ -163,6 +173,11 @@ def risk_coverage(cases: Cases, *, uncertainty: np.ndarray, level: float = 0.95)
     }
 
 
+def area(cases: Cases, *, uncertainty: np.ndarray) -> float:
+    """`value` of `risk_coverage` alone; NaN where no decision can be judged."""
+    return float(_area(cases.loss_M, uncertainty, np.ones((len(cases.loss_M), 1)))[0])
+
+
 def _best(loss_M: np.ndarray) -> float:
     """The area under a perfect order, the smallest loss first."""
     return float((np.cumsum(np.sort(loss_M)) / np.arange(1, len(loss_M) + 1)).mean())
@@ -183,7 +198,7 @@ def referred_by(
     referred_M: np.ndarray,
     *,
     groups: Mapping[str, Mapping[str, np.ndarray]],
-    why: Callable[[str, str], str],
+    why: Mapping[str, Mapping[str, str]],
     floor: int = FLOOR,
     level: float = 0.95,
 ) -> list[dict[str, Any]]:
@@ -192,7 +207,7 @@ def referred_by(
     Args:
       referred_M: whether each patient is referred.
       groups: for each column of `--by`, the mask [M] of each group.
-      why: the reason why nothing of a group may be printed, from its column and name; '' where it may.
+      why: for each column and group the reason why nothing of it may be printed; '' where it may.
       floor: patients that everybody else must be to be compared with.
 
     p_holm is corrected over all groups of one column (Holm 1979); `missing` and its like have a row and no test.
@@ -201,8 +216,8 @@ def referred_by(
     for by, masks in groups.items():
         made = []
         for group, mask_M in masks.items():
-            row = {'by': by, 'group': group} | dict.fromkeys(_NUMBERS) | {'note': why(by, group)}
-            if not row['note'] and mask_M.any():
+            row = {'by': by, 'group': group} | dict.fromkeys(_NUMBERS) | {'note': why[by][group]}
+            if not row['note']:
                 row |= _referred(referred_M, mask_M, floor=0 if is_blank(group) else floor, level=level)
             made.append(row)
         tested = [row for row in made if row['p'] is not None]

@@ -7,14 +7,13 @@ Letters: N images, M patients, P patients.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from retfound_jax.evals import conformal, referral, temperature
 from retfound_jax.evals.bootstrap import patient_counts, patient_index
-from retfound_jax.evals.coverage import ALPHAS, coverage_rows
+from retfound_jax.evals.coverage import ALPHAS, coverage_rows, reasons
 from retfound_jax.evals.ensemble import disagreement_of
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.questions import NUMBER, Question, questions
@@ -23,7 +22,7 @@ from retfound_jax.evals.views import make_view
 from retfound_jax.evals.withholding import Withholding
 
 REPLICATES = 200  # at most, of the bands: a curve has many points
-_ORDER = (referral.DISAGREEMENT, referral.MARGIN, referral.ENTROPY)  # the first there is orders the cases of the curve
+_ORDER = (referral.DISAGREEMENT, referral.MARGIN, referral.ENTROPY)  # what can order the cases of the curve, finely enough
 
 
 def uncertainty(
@@ -40,7 +39,7 @@ def uncertainty(
         temperature   by target, see `temperature.table`
         conformal     rows, see `coverage.coverage_rows`
         referral      by target, rows of the curve, see `referral.curve`
-        ordered_by    by target, what ordered the cases of the curve
+        ordered_by    by target, what ordered the cases of the curve: what did it best on validation
         risk_coverage by target, then by what orders the cases, see `referral.risk_coverage`
         single        by target, the row of a curve at which all sets of 90 % that are not one outcome are referred
         referred_by   by target, rows by group at 20 % referred, see `referral.referred_by`
@@ -80,7 +79,7 @@ def _referral(
             disagreement=_by_patient(disagreement_of(judged, target=target), patient_N, question),
             set_threshold=_set_threshold(known[target]),
         )
-        primary = next((name for name in _ORDER if name in measures), None)
+        primary = _best_order(known[target], validation=validation, threshold=threshold)
         if primary is None or not len(question):  # one number from one model: nothing says how sure it is
             continue
         cases = referral.decide(question, threshold=threshold, counts=counts_PR)
@@ -94,6 +93,16 @@ def _referral(
             out['single'][target] = found[0] if found else None
         out['referred_by'][target] = _referred_by(patient_N, question, measures[primary], plan=plan, level=config.level)
     return out
+
+
+def _best_order(question: Question, *, validation: Predictions, threshold: float | None) -> str | None:
+    """The uncertainty with the smallest area under risk and coverage on validation; the first there is where no decision can be judged."""
+    patient_N, _ = patient_index(validation.columns['patient'], key=validation.columns['key'])
+    disagreement = _by_patient(disagreement_of(validation, target=question.target), patient_N, question)
+    measures = referral.uncertainties(question, threshold=threshold, disagreement=disagreement)
+    cases = referral.decide(question, threshold=threshold, counts=np.zeros((len(np.unique(patient_N)), 0), np.uint16))
+    area = {name: referral.area(cases, uncertainty=measures[name]) for name in _ORDER if name in measures}
+    return min(area, key=lambda name: (np.isnan(area[name]), area[name]), default=None)
 
 
 def _questions(predictions: Predictions) -> list[Question]:
@@ -128,6 +137,9 @@ def _referred_by(
     groups = {
         by: {group: np.isin(question.patient_M, patient_N[mask_N]) for group, mask_N in masks.items()} for by, masks in plan.masks.items()
     }
-    why = partial(plan.labelled, target=question.target)
+    why = {
+        by: reasons(plan, by, target=question.target, patients={group: int(mask_M.sum()) for group, mask_M in masks.items()})
+        for by, masks in groups.items()
+    }
     return referral.referred_by(referred_M, groups=groups, why=why, floor=plan.floor, level=level)
 

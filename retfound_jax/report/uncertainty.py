@@ -50,7 +50,8 @@ def _referral(table: Uncertainty) -> list[Any]:
     blocks: list[Any] = [
         Text(
             'A person looks at the cases the model is least sure of; the model answers for the others. Judged by patient, with thresholds '
-            'from validation. If the curves do not rise, the doubt is worth nothing.'
+            'from validation. If the curves do not rise, the doubt is worth nothing. Found or referred: of all who have the finding, those '
+            'called positive and those referred; the others are missed.'
         )
     ]
     blocks += [Text(sentence, 'lead' if len(told) == 1 else 'plain') for sentence in told[:_CHARTS]]
@@ -70,10 +71,14 @@ def _bought(target: str, rows: Sequence[Kept], *, alone: bool) -> str:
         return ''
     one, other = (_shown(row.metrics['accuracy'], 'accuracy') for row in (before, after))
     where = '' if alone else f' ({"all classes together" if target == MACRO else nice(target)})'
-    return (
+    told = (
         f'With {percent(after.referred, 1)} of the patients referred, {other} of the decisions about the other {count(after.n)} are right; '
         f'without referral {one}{where}.'
     )
+    if 'caught' not in after.metrics or after.metrics['caught'].value is None:
+        return told
+    one, other = (_shown(row.metrics['caught'], 'sensitivity') for row in (before, after))
+    return f'{told} Of those who have the finding {other} are then found or referred; without referral {one} are found.'
 
 
 def _orders(table: Uncertainty) -> Table:
@@ -112,7 +117,8 @@ def _who(table: Uncertainty) -> list[Any]:
     ]
     told = 'No group is referred more often than the others beyond chance.'
     if found:
-        told = f'Referral falls on some more than on others: {"; ".join(found)}. It may be that the finding is harder to see in them.'
+        told = f'Referral falls on some more than on others: {"; ".join(found)}. The finding may be commoner in '
+        told += 'them, or harder to see; this does not tell which.'
     blocks: list[Any] = [Heading('Who is referred'), Text(told, 'warning' if found else 'plain')]
     for by in dict.fromkeys(row.by for row in rows):
         what = '' if len(table.referred_by) == 1 else f', “{target_name(target)}”'

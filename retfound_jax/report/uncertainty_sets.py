@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from retfound_jax.core.demographics import NOT_A_GROUP
@@ -60,7 +61,7 @@ def _overall_sets(table: Uncertainty) -> Table:
     for target in table.targets:
         alone = len(table.targets) == 1
         name = 'everybody' if alone else target_name(target)
-        rows.append(_set_row(name, table.covered(target, kind='overall')))
+        rows.append(_set_row(name, table.covered(target, kind='overall'), own=table.covered(target, kind='by_class')))
         if alone:
             rows.append(_set_row('by image', table.covered(target, kind='overall', level='image')))
         for group in table.groups('class'):
@@ -73,8 +74,9 @@ def _overall_sets(table: Uncertainty) -> Table:
         caption=f'How often the set holds the truth: {percent(1 - table.alpha, 1)} was asked for',
         head=('Who', *_HEAD),
         rows=tuple(rows),
-        note='Own threshold: learned from validation patients of the same group or the same true class. Outcomes named: the mean size of '
-        'the set, of a number the width of its interval. Everything, nothing: sets that name all outcomes, or none.',
+        note='Own threshold: learned from validation patients of the same group, or for each outcome from those who truly have it, which '
+        'is what a rare finding needs. Outcomes named: the mean size of the set, of a number the width of its interval. Everything, '
+        'nothing: sets that name all outcomes, or none.',
     )
 
 
@@ -106,9 +108,18 @@ def _set_matrix(table: Uncertainty, by: str) -> Table:
 def _set_row(name: str, row: Covered | None, *, own: Covered | None = None, quiet: bool = False) -> tuple[Cell, ...]:
     if row is None:
         return (Cell(name), *(Cell(NONE, quiet=True),) * 6)
-    shares = [Cell(NONE if value is None else percent(value, 1)) for value in (row.both, row.empty)]
-    size = Cell(number(row.mean_size))
+    other = own if own is not None and own.coverage.value is not None else None
+    shares = [_beside(*(None if one is None else getattr(one, name) for one in (row, other)), show=_percent) for name in ('both', 'empty')]
+    size = _beside(row.mean_size, None if other is None else other.mean_size, show=number)
     return (Cell(name, quiet=quiet), Cell(count(row.n)), _covered_cell(row), _covered_cell(own), size, *shares)
+
+
+def _beside(value: float | None, own: float | None, *, show: Callable[[float | None], str]) -> Cell:
+    return Cell(show(value), small='' if own is None else f'own: {show(own)}')
+
+
+def _percent(value: float | None) -> str:
+    return NONE if value is None else percent(value, 1)
 
 
 def _covered_cell(row: Covered | None) -> Cell:

@@ -198,7 +198,7 @@ def test_the_table_by_group_class_and_image(make: Make) -> None:
     judged, validation = make('single', n=1200, classes=('no', 'yes')), make('single', n=1200, seed=9, split='val', classes=('no', 'yes'))
     rows = rows_of(judged, validation=validation, alphas=(0.1,))
     assert {(row['kind'], row['by']) for row in rows} == {
-        ('overall', ''), ('overall', 'class'), ('by_class', 'class'), ('overall', 'sex'), ('by_group', 'sex'),
+        ('overall', ''), ('by_class', ''), ('overall', 'class'), ('by_class', 'class'), ('overall', 'sex'), ('by_group', 'sex'),
     }  # fmt: skip
     # LAC by patient, written out: mean score and any eye, 1 - p of the true one, the order statistic
     score = [one.score_NS[:, 1].reshape(-1, 2).mean(axis=1) for one in (validation, judged)]
@@ -220,6 +220,10 @@ def test_the_table_by_group_class_and_image(make: Make) -> None:
     limit = np.sort(fit[ill[0]])[math.ceil(0.9 * (ill[0].sum() + 1)) - 1]
     (found,) = [row for row in rows if (row['method'], row['kind'], row['group']) == ('LAC', 'by_class', 'yes')]
     assert found['coverage'] == pytest.approx(np.mean(own[ill[1]] <= limit))
+    other = np.sort(fit[~ill[0]])[math.ceil(0.9 * ((~ill[0]).sum() + 1)) - 1]
+    (found,) = [row for row in rows if (row['method'], row['kind'], row['by']) == ('LAC', 'by_class', '')]
+    assert found['coverage'] == pytest.approx(np.mean(own <= np.where(ill[1], limit, other)))
+    assert found['both'] == pytest.approx(np.mean((1 - score[1] <= limit) & (score[1] <= other)))
 
 
 def sexes(predictions: Predictions, *, women: int) -> Predictions:
@@ -239,6 +243,14 @@ def test_a_group_too_small_in_validation_says_so_and_a_small_judged_one_is_withh
     found = [row for row in rows if (row['by'], row['group']) in (('sex', 'F'), ('sex', 'M'))]
     # the men are withheld too: all less the men would be the women
     assert len(found) == 2 and all(row['note'].startswith('withheld') and row['n'] is row['coverage'] is None for row in found)
+
+
+def test_where_eyes_that_differ_leave_too_few_no_group_is_printed(make: Make) -> None:
+    judged, validation = sexes(make('single', n=400), women=30), make('single', n=400, seed=9, split='val')
+    label = judged.label_NY.copy()
+    label[1:60:2] = (label[:60:2] + (np.arange(30) % 2)[:, None]) % 4  # half of the women have two classes
+    rows = rows_of(replace(judged, label_NY=label), validation=validation, alphas=(0.1,))
+    assert {row['note'][:8] for row in rows if row['by'] == 'sex' and row['group'] in 'FM'} == {'withheld'}
 
 
 def test_small_blanks_are_calibrated_with_the_group_they_are_folded_into(make: Make) -> None:

@@ -55,8 +55,19 @@ def test_the_curve_is_scikit_learns_of_the_kept(cases: referral.Cases) -> None:
         assert row['accuracy'] == pytest.approx(accuracy_score(truth, called))
         assert row['sensitivity'] == pytest.approx(recall_score(truth, called))
         assert row['specificity'] == pytest.approx(recall_score(truth, called, pos_label=0))
+        missed = (question.truth_M > 0) & (question.estimate_M < 0.4) & np.isin(np.arange(300), kept)
+        assert row['caught'] == pytest.approx(1 - missed.sum() / (question.truth_M > 0).sum())
         assert all(row['low'][name] <= row[name] <= row['high'][name] for name in ('AUROC', 'accuracy'))
     assert rows[0]['accuracy'] < rows[1]['accuracy'] < rows[2]['accuracy']
+
+
+def test_what_would_be_of_few_positives_is_not_said_but_whom_the_referral_catches_is() -> None:
+    score = np.r_[np.linspace(0.01, 0.3, 200), np.linspace(0.5, 0.6, 15)]
+    question = asked(score, (score > 0.4).astype(int))
+    cases = referral.decide(question, threshold=0.55, counts=patient_counts(215, replicates=20))
+    first, *_, last = referral.curve(cases, uncertainty=referral.uncertainties(question, threshold=0.55)['entropy'])
+    assert first['sensitivity'] == first['caught'] < 1
+    assert last['caught'] == 1 and last['sensitivity'] is last['AUROC'] is None and last['specificity'] == last['accuracy'] == 1
 
 
 def test_the_margin_is_the_distance_from_the_threshold_in_log_odds(cases: referral.Cases) -> None:
@@ -100,10 +111,7 @@ def test_a_referral_that_falls_on_one_group_is_found_and_a_fair_one_is_not() -> 
     group = rng.choice(['A', 'B', 'C', 'missing'], size=800, p=[0.4, 0.3, 0.28, 0.02])
     masks = {'site': {name: group == name for name in ('A', 'B', 'C', 'missing')}}
     unfair = rng.random(800) < np.where(group == 'B', 0.4, 0.12)
-
-    def why(by: str, group: str) -> str:
-        return 'withheld: fewer than 20 patients' if masks[by][group].sum() < 20 else ''
-
+    why = {'site': {'A': '', 'B': '', 'C': '', 'missing': 'withheld: fewer than 20 patients'}}
     rows = {row['group']: row for row in referral.referred_by(unfair, groups=masks, why=why)}
     inside = group == 'B'
     oracle = stats.fisher_exact([[(unfair[side] == answer).sum() for answer in (True, False)] for side in (inside, ~inside)])
