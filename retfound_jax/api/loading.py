@@ -82,7 +82,8 @@ def run_weights(run: Run) -> Weights:
         raise UserError(f'{run.workdir} holds a run of kind "{task.kind}", which has no encoder to use; give another run directory')
     config = task.model if headed or isinstance(task.model, MAEConfig) else task.model.encoder
     whole = headed or isinstance(config, MAEConfig)
-    params = run.params if whole else {'encoder': run.params['encoder']}
+    parts = ('encoder', 'head') if headed else tuple(run.params) if whole else ('encoder',)  # how groups were weighed is not a model's
+    params = {name: run.params[name] for name in parts}
     if isinstance(config, MAEConfig):
         config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, pool='cls', norm_twice=False))
     scale = {'target_mean': task.target_mean, 'target_std': task.target_std} if isinstance(task, RegressTask) else {}
