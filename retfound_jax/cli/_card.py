@@ -55,7 +55,7 @@ def evaluate_missing(places: Places, *, by: Sequence[str]) -> str:
     return split
 
 
-def write_card(places: Places, *, studies: Sequence[str], facts: str, out: Path) -> list[tuple[str, Path]]:
+def write_card(places: Places, *, studies: Sequence[str], facts: str, notice: str, out: Path, command: str) -> list[tuple[str, Path]]:
     """Writes the card of a run, and the data sheets of its datasets; returns what each file is and its path.
 
     Raises:
@@ -72,9 +72,47 @@ def write_card(places: Places, *, studies: Sequence[str], facts: str, out: Path)
         pretrain_dataset=places.pretrain_dataset,
         studies=tuple(map(Path, studies)),
         facts=Path(facts) if facts else None,
+        start=_start(places),
+        notice=notice,
     )
     page, markdown = card_page.write(card, out=out)
-    return [('card', page), ('card for the Hub', markdown)]
+    return [('card', page), ('card for the Hub', markdown), *_sheets(places, out=out, command=command)]
+
+
+def _start(places: Places) -> Any:
+    """What is declared of the public weights that a run started from; None where it did not, or nothing is."""
+    from retfound_jax.registry import checkpoints
+    from retfound_jax.report.card import Start
+    from retfound_jax.report.collect import read_run
+
+    begun = str(read_run(places.workdir).config.get('init_from') or '').rstrip('/')
+    if not begun or places.pretrain is not None:
+        return None
+    try:
+        found = checkpoints.find(begun.rpartition('/')[2])
+    except UsageError:  # nobody has declared what these weights have seen
+        return None
+    touch = checkpoints.touched(found.name, places.dataset.resolve().name if places.dataset else '')
+    seen = tuple(f'{one.dataset} ({one.part})' if one.part else one.dataset for one in found.pretrained_on)
+    return Start(name=found.name, seen=seen, whole=found.whole, source=found.source, doubt=touch.reason if touch else '')
+
+
+def _sheets(places: Places, *, out: Path, command: str) -> list[tuple[str, Path]]:
+    """The data sheet of the run's dataset, and another one of its pretraining's where that had its own."""
+    from retfound_jax.report import datasheet
+
+    both = [
+        ('datasheet', 'data sheet', places.dataset),
+        ('datasheet_pretraining', 'data sheet of the pretraining', places.pretrain_dataset),
+    ]
+    if places.dataset is not None and places.pretrain_dataset is not None and places.dataset.resolve() == places.pretrain_dataset.resolve():
+        both = both[:1]
+    written = []
+    for name, what, dataset in both:
+        if dataset is not None:
+            datasheet.write(datasheet.read([dataset]), out=out / name, command=command)
+            written.append((what, out / name / datasheet.PAGE))
+    return written
 
 
 def _recorded(dataset: Path | None) -> tuple[str, ...]:
@@ -82,10 +120,11 @@ def _recorded(dataset: Path | None) -> tuple[str, ...]:
     from retfound_jax.report.card import Data
     from retfound_jax.report.card_people import COLUMNS, column
     from retfound_jax.report.collect import read_manifest
+    from retfound_jax.report.composition import compose
 
     if dataset is None:
         return _BY
-    data = Data(manifest=read_manifest(dataset), role='')
+    data = Data(manifest=read_manifest(dataset), composition=compose([dataset]), role='')
     return tuple('age_band' if name == 'age' else name for name in COLUMNS if column(data, name).recorded)
 
 

@@ -22,7 +22,7 @@ _THUMBNAIL = 224  # [px], the longer side
 
 def define(values: flags.FlagValues) -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_multi_string('workdir', None, 'run directory or study directory to report on', flag_values=values, required=True)
+    flags.DEFINE_multi_string('workdir', None, 'run directory or study directory to report on', flag_values=values)
     flags.DEFINE_string('pretrain', '', 'run directory of the pretraining; left out: the one the run started from', flag_values=values)
     flags.DEFINE_string('dataset', '', "dataset directory; left out: the run's own", flag_values=values)
     flags.DEFINE_string('out', '', 'file to write; left out: report.html in the run directory', flag_values=values)
@@ -32,13 +32,18 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_bool('card', False, 'also the model card and the data sheet; evaluates by groups that were left out', flag_values=values)
     flags.DEFINE_list('by', [], 'with --card: groups to judge by; left out: every column that the dataset records', flag_values=values)
     flags.DEFINE_string('facts', '', 'with --card: TOML file of what only the owner knows', flag_values=values)
+    flags.DEFINE_bool('questions', False, 'print an empty file of --facts to fill in, and do nothing else', flag_values=values)
     flags.DEFINE_multi_string('study', [], 'with --card: study directory with curves over the number of labels', flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
     """Writes the pages of each run and prints their paths."""
     from retfound_jax.core.mirror import opened
+    from retfound_jax.report import facts
 
+    if values.questions:
+        print(facts.template(), end='')
+        return
     _check(values)
     for address in dict.fromkeys(values.workdir):
         with opened(address) as workdir:
@@ -51,6 +56,8 @@ def _check(values: flags.FlagValues) -> None:
     """Tells what does not go together before any work."""
     from retfound_jax.report.study import is_study
 
+    if not values.workdir:
+        raise UsageError('missing --workdir (run directory or study directory to report on)')
     given = [name for name in ('by', 'facts', 'study') if values[name].value]
     if given and not values.card:
         raise UsageError(f'--{given[0]} belongs to the model card: add --card')
@@ -81,7 +88,8 @@ def _pages(values: flags.FlagValues, *, workdir: Path) -> list[tuple[str, Path]]
     _card.evaluate_missing(places, by=tuple(name for name in values.by if name.strip()))
     written = [('report', write_report(values, workdir=workdir, command=command))]
     out = Path(values.out).parent if values.out else workdir
-    return written + _card.write_card(places, studies=values.study, facts=values.facts, out=out)
+    said = {'studies': values.study, 'facts': values.facts, 'notice': values.notice}
+    return written + _card.write_card(places, **said, out=out, command=command)
 
 
 def find_places(values: flags.FlagValues, *, workdir: Path) -> Any:

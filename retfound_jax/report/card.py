@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retfound_jax.core.demographics import NOT_A_GROUP
 from retfound_jax.core.errors import UsageError
 from retfound_jax.core.files import read_json
 from retfound_jax.report.card_read import Evaluation, Weights, config_hash, read_evaluations, read_weights
+from retfound_jax.report.census import LABEL
 from retfound_jax.report.collect import TrainingRun, read_manifest, read_run
+from retfound_jax.report.composition import Composition, compose
 from retfound_jax.report.facts import Facts, read_facts
 from retfound_jax.report.study import StudyTable, is_study, read_study
 from retfound_jax.report.tables import Tables
 
+_ANY = 'retina'  # what ingest calls a dataset when nobody names it
 MODALITIES = {
     'CFP': 'colour fundus photographs',
     'OCT': 'optical coherence tomography scans',
@@ -29,12 +33,14 @@ class Data:
     """A dataset as far as a card speaks of it."""
 
     manifest: Mapping[str, Any]
+    composition: Composition  # counts that may be shown: those of its data sheet
     role: str  # 'the task' or 'pretraining'
 
     @property
     def name(self) -> str:
-        """As its owner called it."""
-        return str(self.manifest.get('name') or 'unnamed')
+        """As its owner called it; its folder's where it goes by the name that every dataset gets."""
+        named = str(self.manifest.get('name') or '')
+        return self.composition.names[0] if named in ('', _ANY) else named
 
     @property
     def fingerprint(self) -> str:
@@ -48,10 +54,34 @@ class Data:
         named = [name for name, n in sorted(counts.items(), key=lambda item: (-int(item[1]), item[0])) if int(n) and name != 'missing']
         return tuple(MODALITIES.get(name, f'{name} images') for name in named)
 
-    def total(self, what: str) -> int | None:
-        """`patients` or `images` of all splits; None where a split does not say."""
-        counts = [split.get(what) for split in self.manifest['splits'].values()]
-        return None if None in counts else sum(int(n) for n in counts)
+    def total(self, what: str, *, split: str = '') -> int | None:
+        """`patients` or `images` of a split, or of all of them; None where it may not be printed."""
+        return getattr(self.composition.count(split=split, place=0), what)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Their names, training first."""
+        order = ('train', 'val', 'test')
+        return tuple(sorted(self.composition.splits[0], key=lambda name: (order.index(name) if name in order else len(order), name)))
+
+    def classes(self, label: str, *, split: str = '') -> dict[str, int | None]:
+        """Images of each class of a label, None where it may not be printed; {} where it is no label of classes."""
+        if (self.manifest.get('labels') or {}).get(label, {}).get('kind') != 'class':
+            return {}
+        field = f'{LABEL}{label}'
+        values = [value for value in self.composition.values(field, place=0) if value not in NOT_A_GROUP]
+        return {value: self.composition.count(value, fields=(field,), place=0, split=split).images for value in values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Public weights that a run started from, as far as somebody says what they have seen."""
+
+    name: str
+    seen: tuple[str, ...]  # datasets that they were pretrained on
+    whole: bool  # whether these are all
+    source: str  # who says so
+    doubt: str  # why results on the card's dataset are not known to be clean; '' where they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +98,8 @@ class Card:
     studies: tuple[StudyTable, ...]
     facts: Facts
     image_side: int | None  # [px]
+    start: Start | None = None  # None where it started from a run of ours, from nothing, or from weights of which nothing is declared
+    notice: str = ''  # a sentence above everything else
 
     @property
     def subject(self) -> TrainingRun:
@@ -128,6 +160,8 @@ def collect_card(
     pretrain_dataset: Path | None = None,
     studies: Sequence[Path] = (),
     facts: Path | None = None,
+    start: Start | None = None,
+    notice: str = '',
 ) -> Card:
     """Reads a run directory and what belongs to it.
 
@@ -137,6 +171,8 @@ def collect_card(
       dataset, pretrain_dataset: of the task, and of the pretraining.
       studies: directories of label curves (`retfound table`).
       facts: the owner's file.
+      start: the public weights that it started from.
+      notice: a sentence above everything else, such as that the photographs are drawn.
 
     Raises:
       UsageError: a directory is not what it was given as, or the owner's file is wrong.
@@ -162,6 +198,8 @@ def collect_card(
         studies=tuple(table for folder in studies for table in _study(folder)),
         facts=said,
         image_side=_side((run or before).config),
+        start=start,
+        notice=notice,
     )
 
 
@@ -172,7 +210,7 @@ def _study(folder: Path) -> tuple[StudyTable, ...]:
 
 
 def _data(folder: Path | None, role: str) -> Data | None:
-    return Data(manifest=read_manifest(folder), role=role) if folder else None
+    return Data(manifest=read_manifest(folder), composition=compose([folder]), role=role) if folder else None
 
 
 def _side(config: Mapping[str, Any]) -> int | None:

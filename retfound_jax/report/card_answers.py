@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retfound_jax.report import card_labels, card_limits, card_origin, card_people, card_scope, card_validation
+from retfound_jax.report import card_labels, card_limits, card_means, card_origin, card_people, card_scope, card_validation
 from retfound_jax.report.card import Card
 from retfound_jax.report.card_people import COLUMNS, NAMES, column, unrecorded
+from retfound_jax.report.card_read import Evaluation
 from retfound_jax.report.checklist import Answer
 from retfound_jax.report.collect import TrainingRun
 from retfound_jax.report.facts import SENTENCES
 from retfound_jax.report.tables import MACRO
-from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, percent, plural, significant
+from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, number, percent, plural, significant
 
+SUMMARY_ID = 'short'  # of the section that sums the card up
 _AUGMENT = {'none': '', 'crop_flip': 'random crops and flips', 'flip': 'random flips'}
 
 
@@ -28,6 +30,7 @@ def answers(card: Card) -> dict[str, Answer]:
         (card_limits.ID, {'limitations': '; '.join(limit.what for limit in card_limits.limits(card))}),
         (card_origin.ID, _origin(card)),
     )
+    said |= {'summary': Answer(text='The four questions, in a table.', section=SUMMARY_ID)}
     return said | {key: Answer(text=text, section=section) for section, found in parts for key, text in found.items()}
 
 
@@ -44,7 +47,6 @@ def _scope(card: Card) -> dict[str, str]:
     output = {'regress': 'a number', 'multi': 'a probability for each finding', 'ordinal': 'a probability for each grade'}
     return {
         'title': f'{title(card)}: a prediction model, {card_scope.model_words(card.subject)}',
-        'summary': f'{card_scope.does(card)} {card_validation.overall(card.main)}' if card.main else card_scope.does(card),
         'design': 'A model is developed' + (' and judged on patients kept apart.' if card.main else '; it was not evaluated.'),
         'input': f'One image of {card.image_side} × {card.image_side} px and nothing else.' if card.image_side else '',
         'no_reader': 'The only predictor is the image itself: nobody reads it.',
@@ -71,8 +73,7 @@ def _people(card: Card) -> dict[str, str]:
     data, manifest = card.data, card.data.manifest
     known = [NAMES[name].lower() for name in COLUMNS if column(data, name).recorded]
     unknown = [NAMES[name].lower() for name in unrecorded(data)]
-    splits = manifest['splits']
-    sizes = joined(f'{name} {count(split.get("patients"))}' for name, split in splits.items() if split.get('patients') is not None)
+    sizes = joined(f'{name} {count(data.total("patients", split=name))}' for name in data.splits)
     site, camera = column(data, 'site'), column(data, 'camera')
     return {
         'population': f'“{nice(data.name)}”: {plural(data.total("patients") or 0, "patient")}, described by {joined(known)}.'
@@ -119,31 +120,30 @@ def _rejects(manifest: Mapping[str, Any]) -> str:
 
 def _label(card: Card) -> str:
     assert card.data is not None
-    known = card.data.manifest.get('labels') or {}
     parts = []
     for label in card.labels[:5]:
-        counts: dict[str, int] = {}
-        for split in card.data.manifest['splits'].values():
-            for name, n in ((split.get('labels') or {}).get(label) or {}).items():
-                counts[name] = counts.get(name, 0) + int(n)
-        if (known.get(label) or {}).get('kind') == 'class' and counts:
-            parts.append(f'“{nice(label)}”: {joined(f"{nice(name)} {count(n)}" for name, n in counts.items())} images')
+        known = card.data.classes(label)
+        if known:
+            classes = joined(f'{"few" if n is None else count(n)} {card_labels.class_words(name, known)}' for name, n in known.items())
+            parts.append(f'“{nice(label)}”, images: {classes}')
     return '; '.join(parts)
 
 
 def _comparison(card: Card) -> str:
     """How common each class is where it was trained and where it was judged."""
     assert card.data is not None
-    splits = card.data.manifest['splits']
-    if not {'train', 'test'} <= splits.keys():
+    if not {'train', 'test'} <= set(card.data.splits):
         return ''
     parts = []
     for label in card.labels[:5]:
-        pair = [(splits[name].get('labels') or {}).get(label) or {} for name in ('train', 'test')]
-        totals = [sum(n for name, n in one.items() if name != 'missing') for one in pair]
-        for value in [name for name in pair[0] if name != 'missing'][1:4] if all(totals) else ():
-            shares = [percent(one.get(value, 0), total) for one, total in zip(pair, totals, strict=True)]
-            parts.append(f'“{nice(label)}” {nice(value)}: {shares[0]} of images in train, {shares[1]} in test')
+        pair = [card.data.classes(label, split=split) for split in ('train', 'test')]
+        if not all(pair) or any(None in one.values() for one in pair):
+            continue
+        totals = [sum(n or 0 for n in one.values()) for one in pair]
+        for value in list(pair[0])[1:4]:
+            shares = [percent(one.get(value) or 0, total) for one, total in zip(pair, totals, strict=True)]
+            words = card_labels.class_words(value, pair[0])
+            parts.append(f'“{nice(label)}”, {words}: {shares[0]} of images in train, {shares[1]} in test')
     return '; '.join(parts)
 
 
@@ -165,17 +165,26 @@ def _validation(card: Card) -> dict[str, str]:
         'metrics': joined(metric_name(name) for name in metrics) + '.',
         'uncertainty': f'{100 * tables.interval:.0f} % intervals from {count(tables.replicates)} resamplings of whole patients.',
         'thresholds': _thresholds(card),
-        'power': clean(one.power[0]) if one.power else '',
+        'power': ' '.join(clean(power.sentence) for power in card_validation.blind_spots(one)[:1]),
         'clusters': f'Judged by {joined(card_validation.by_name(by).lower() for by in clusters)}.' if clusters else '',
         'external': ' '.join(card_validation.overall(other) for other in card.external[:3]),
         'differences': f'Also judged on {joined(f"“{clean(other.dataset)}”" for other in card.external)}.' if card.external else '',
         'diagnostic': _diagnostic(card),
         'failures': 'The table of confusion and the surest mistakes are in report.html.' if tables.confusion else '',
-        'updating': 'The probabilities were recalibrated on validation patients (temperature).'
-        if (one.uncertainty or {}).get('temperature')
-        else '',
-        'robustness': 'Images unlike those it was trained on are looked for.' if (one.uncertainty or {}).get('ood') else '',
+        'updating': _updating(one),
+        'robustness': 'Images unlike those it was trained on are looked for.' if (one.uncertainty and one.uncertainty.strange) else '',
     }
+
+
+def _updating(one: Evaluation) -> str:
+    """What a temperature from validation does to calibration; the weights stay as they are."""
+    found = next(iter(one.uncertainty.temperature.values()), None) if one.uncertainty else None
+    if found is None or found.value is None or found.before.get('ECE') is None:
+        return ''
+    before, after = (number(which.get('ECE'), metric='ECE') for which in (found.before, found.after))
+    return (
+        f'Tried, not built in: a temperature of {number(found.value)} from validation takes the calibration error from {before} to {after}.'
+    )
 
 
 def _thresholds(card: Card) -> str:
@@ -210,8 +219,10 @@ def _origin(card: Card) -> dict[str, str]:
         'initialisation': _initialisation(card),
         'training': _training(run, data),
         'selection': _selection(run),
-        'imbalance': _means(data, ('balance', 'compose')),
-        'fairness': _means(data, ('balance', 'groups')),
+        'imbalance': card_means.in_training(run.config) or ('Nothing was done.' if data else ''),
+        'fairness': ' '.join(
+            filter(None, (card_means.in_training(run.config), card_means.words(card.main.effects if card.main else None)))
+        ),
         'predicting': '`retfound predict` with these weights gives the same numbers.' if card.weights else '',
         'weights': f'Checkpoint of step {card.weights.step}, SHA-256 {card.weights.sha256[:16] or "not kept"}…' if card.weights else '',
         'code': card_origin.code_commit(card),
@@ -255,8 +266,3 @@ def _selection(run: TrainingRun) -> str:
         return 'The last checkpoint was taken.' if run.config else ''
     by = clean(run.config.get('best_by') or 'its own metric')
     return f'The best checkpoint by the “{clean(run.config.get("eval_split"))}” split ({by}).'
-
-
-def _means(data: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    used = [f'{name}: {clean(data[name])}' for name in names if data.get(name)]
-    return '; '.join(used) if used else ('Nothing was done.' if data else '')

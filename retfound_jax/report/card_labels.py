@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from retfound_jax.report import study_figures
@@ -36,25 +37,28 @@ def section(card: Card) -> Section:
 
 
 def had(card: Card) -> tuple[str, ...]:
-    """What this very run learned from, and what it reached with it."""
+    """What this very run learned from."""
     if card.run is None or card.data is None:
         return ()
-    train = card.data.manifest['splits'].get('train') or {}
     config = card.run.config.get('data')
     share = config.get('fraction', 1.0) if isinstance(config, dict) else 1.0
     part = '' if share == 1.0 else f', of which it was given {percent(share, 1)}'
     words = []
     for label in card.labels:
-        counts = (train.get('labels') or {}).get(label)
-        if not isinstance(counts, dict):
-            continue
-        known = {name: n for name, n in counts.items() if name != 'missing'}
-        if card.data.manifest.get('labels', {}).get(label, {}).get('kind') == 'class':
-            classes = joined(f'{count(n)} “{nice(name)}”' for name, n in known.items())
-            words.append(f'This model learned “{nice(label)}” from {plural(sum(known.values()), "labelled image")} ({classes}){part}.')
-    if not words and train.get('images') is not None:
-        words = [f'This model learned from {plural(train["images"], "image")}{part}.']
+        known = card.data.classes(label, split='train')
+        if known:
+            classes = joined(f'{"few" if n is None else count(n)} {class_words(name, known)}' for name, n in known.items())
+            total = '' if None in known.values() else f'{plural(sum(filter(None, known.values())), "labelled image")}: '
+            words.append(f'This model learned “{nice(label)}” from {total}{classes}{part}.')
+    images = card.data.total('images', split='train')
+    if not words and images is not None:
+        words = [f'This model learned from {plural(images, "image")}{part}.']
     return tuple(words[:3])
+
+
+def class_words(name: str, known: Iterable[str]) -> str:
+    """A class as a sentence names it."""
+    return {'0': 'without it', '1': 'with it'}.get(name, name) if set(known) <= {'0', '1'} else f'“{nice(name)}”'
 
 
 def curves_of(card: Card) -> list[tuple[StudyTable, tuple[Line, ...]]]:
@@ -76,7 +80,7 @@ def _saved(table: StudyTable, lines: tuple[Line, ...]) -> list[str]:
     for one in [one for one in table.needed if one.target in targets][:_NEEDED]:
         place = ', '.join(filter(None, (nice(one.test_on), nice(one.target), ADAPTED.get(one.adaptation, ''))))
         ratio = one.words(one.ratio.value)
-        words.append(f'{place}: what {nice(one.reference)} reaches with all labels, {nice(one.method)} reaches with {ratio} of them.')
+        words.append(f'{place}: {ratio} of the labels give with “{nice(one.method)}” what all of them give with “{nice(one.reference)}”.')
     return words
 
 

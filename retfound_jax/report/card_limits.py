@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from retfound_jax.core.demographics import NOT_A_GROUP
+from retfound_jax.report import card_validation
 from retfound_jax.report.blocks import Cell as TableCell
 from retfound_jax.report.blocks import Section, Table, Text
 from retfound_jax.report.card import Card
@@ -13,7 +14,7 @@ from retfound_jax.report.card_people import NAMES, unrecorded
 from retfound_jax.report.card_read import Evaluation
 from retfound_jax.report.card_validation import failing, real_gaps
 from retfound_jax.report.tables import Row
-from retfound_jax.report.words import by_name, clean, interval, joined, metric_name, nice, percent, plural
+from retfound_jax.report.words import by_name, clean, count, interval, joined, metric_name, nice, percent, plural
 
 ID, TITLE = 'limits', 'Limitations'
 FEW_EVENTS = (
@@ -62,18 +63,25 @@ def _of_evaluation(card: Card) -> Iterator[Limit]:
     if one.tables.split in ('train', 'val') and not one.external:
         yield Limit('Judged on data it was made with', f'the numbers are from the split “{clean(one.tables.split)}”')
     yield from _small(one)
-    if one.power:
-        yield Limit('Gaps that could not have been seen', ' '.join(clean(words) for words in one.power[:2]))
+    blind = card_validation.blind_spots(one)
+    if blind:
+        where = f'{by_name(blind[0].by)} {nice(blind[0].group)}: ' if blind[0].group else ''
+        yield Limit('Gaps that could not have been seen', where + clean(blind[0].sentence))
+    yield from _uncertainty(one)
 
 
 def _fails(one: Evaluation) -> Iterator[Limit]:
     for found in failing(one)[:_SHOWN]:
         short = interval(found.shortfall, found.low, found.high, metric=found.metric)
-        yield Limit(f'Fails {by_name(found.by).lower()} {nice(found.group)}', f'{metric_name(found.metric)} {short} below all others')
+        yield Limit(
+            f'Fails {by_name(found.by).lower()} {nice(found.group)}',
+            f'{card_validation.spoken(found.metric)}{card_validation.of_target(one.tables, found.target)} worse than all others by {short}',
+        )
     for gap in real_gaps(one)[:_SHOWN]:
         shown = interval(gap.gap, gap.low, gap.high, metric=gap.metric)
         yield Limit(
-            f'Unequal by {by_name(gap.by).lower()}', f'{metric_name(gap.metric)}: {nice(gap.best)} over {nice(gap.worst)} by {shown}'
+            f'Unequal by {by_name(gap.by).lower()}',
+            f'{card_validation.spoken(gap.metric)}: {nice(gap.best)} over {nice(gap.worst)} by {shown}',
         )
 
 
@@ -81,8 +89,8 @@ def _withheld(one: Evaluation) -> Iterator[Limit]:
     tables = one.tables
     for by in tables.by:
         rows = [tables.find(metric=tables.metric, by=by, group=group) for group in tables.groups(by) if group not in NOT_A_GROUP]
-        small = [row for row in rows if row is not None and row.value is None and _is_withheld(row)]
-        other = [row for row in rows if row is not None and row.value is None and not _is_withheld(row)]
+        small = [row for row in rows if row is not None and row.value is None and row.withheld]
+        other = [row for row in rows if row is not None and row.value is None and not row.withheld]
         if small:
             yield Limit(f'No number for small groups, {by_name(by).lower()}', f'withheld: {_named(small)}')
         if other:
@@ -91,13 +99,9 @@ def _withheld(one: Evaluation) -> Iterator[Limit]:
             )
 
 
-def _is_withheld(row: Row) -> bool:
-    return row.note.startswith('withheld')
-
-
 def _named(rows: list[Row]) -> str:
     more = len(rows) - _SHOWN
-    return joined(nice(row.group) for row in rows[:_SHOWN]) + (f' and {more} more' if more > 0 else '')
+    return '; '.join(nice(row.group) for row in rows[:_SHOWN]) + (f'; and {more} more' if more > 0 else '')
 
 
 def _calibration(one: Evaluation) -> Iterator[Limit]:
@@ -106,11 +110,27 @@ def _calibration(one: Evaluation) -> Iterator[Limit]:
     for target in tables.targets:
         row = tables.find(metric='slope', target=target)
         if row is not None and row.value is not None and not SLOPE[0] <= row.value <= SLOPE[1]:
-            off.append(f'“{nice(target)}”: slope {interval(row.value, row.low, row.high)}')
+            off.append(f'slope{card_validation.of_target(tables, target)} {interval(row.value, row.low, row.high)}')
     if off:
         yield Limit(
             'Probabilities cannot be taken at their word', f'{", ".join(off[:_SHOWN])}; 1 is right, less: too sure, more: too timid'
         )
+
+
+def _uncertainty(one: Evaluation) -> Iterator[Limit]:
+    """Classes and groups whose sets hold the truth less often than promised, beyond chance."""
+    if one.uncertainty is None:
+        yield Limit('When it should stay silent is not known', 'nothing was measured of how sure it is of single cases')
+        return
+    found = one.uncertainty
+    for row in found.conformal:
+        shown = (
+            row.level == one.tables.level and row.kind == 'overall' and (row.method, row.alpha) == (found.method(row.target), found.alpha)
+        )
+        if shown and row.by and row.p_holm is not None and row.p_holm < card_validation.ALPHA and row.coverage.value is not None:
+            whose = f'{by_name(row.by).lower()} {nice(row.group)}{card_validation.of_target(one.tables, row.target)}'
+            held = f'a set made to hold the truth for {percent(1 - row.alpha, 1)} holds it for {percent(row.coverage.value, 1)} of them'
+            yield Limit(f'Not as sure as it says: {whose}', held)
 
 
 def _small(one: Evaluation) -> Iterator[Limit]:
@@ -125,7 +145,7 @@ def _small(one: Evaluation) -> Iterator[Limit]:
             and total is not None
             and min(row.n_positive, total - row.n_positive) < FEW_EVENTS
         ):
-            few.append(f'“{nice(target)}” {row.n_positive} of {total}')
+            few.append(f'{count(row.n_positive)} of {count(total)}{card_validation.of_target(tables, target)}')
     if few:
         yield Limit(f'Fewer than {FEW_EVENTS} cases of the rarer class', joined(few[:_SHOWN]))
     row = tables.find(metric=tables.metric)
@@ -150,6 +170,8 @@ def _of_data(card: Card) -> Iterator[Limit]:
                 f'Rows of one patient contradict each other, data of {data.role}',
                 f'in {joined(nice(name) for name, n in changed.items() if n)}',
             )
+    if card.start is not None and card.start.doubt:
+        yield Limit('The weights it started from may have seen the images it is judged on', clean(card.start.doubt))
     if card.data is None and card.run is not None:
         yield Limit('Who is in the data is not known', 'the dataset was not given')
 

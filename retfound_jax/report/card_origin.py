@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from retfound_jax.report.blocks import Cell, Section, Table
+from retfound_jax.report.blocks import Cell, Section, Table, Text
 from retfound_jax.report.card import Card
 from retfound_jax.report.collect import TrainingRun
 from retfound_jax.report.facts import SENTENCES
@@ -14,6 +15,7 @@ from retfound_jax.report.words import clean, duration, joined, number, plural
 ID, TITLE = 'origin', 'Provenance'
 OWNER_ID, OWNER_TITLE = 'owner', 'What the owner says'
 MISSING = 'missing'
+_OF_OTHER_LICENCES = ('licence_name', 'licence_link')  # not asked where the licence has an identifier
 # Power limits that the makers print, by the start of JAX's device_kind [W]; the board alone, without its host or cooling.
 BOARD_POWER = {
     'NVIDIA H100 80GB HBM3': 700,  # H100 SXM5, NVIDIA H100 data sheet
@@ -46,10 +48,17 @@ def section(card: Card) -> Section:
 
 
 def owner_section(card: Card) -> Section:
-    """Every question that only the owner can answer, with the answer or that there is none."""
-    rows = tuple(_row(asks, clean(card.facts.get(key)), 'the owner has not said') for key, asks in SENTENCES.items())
-    table = Table(caption='Nobody can compute these', head=('Question', 'Answer'), rows=rows, words=frozenset({1}))
-    return Section(id=OWNER_ID, title=OWNER_TITLE, blocks=(table,))
+    """What only the owner can answer: the answers, then what is missing."""
+    other = card.facts.get('licence') == 'other'
+    asked = {key: asks for key, asks in SENTENCES.items() if other or key not in _OF_OTHER_LICENCES or card.facts.get(key)}
+    said = [(Cell(asks), Cell(clean(card.facts.get(key)))) for key, asks in asked.items() if card.facts.get(key)]
+    silent = [asks[0].lower() + asks[1:] for key, asks in asked.items() if not card.facts.get(key)]
+    blocks: list[Any] = (
+        [Table(caption='Nobody can compute these', head=('Question', 'Answer'), rows=tuple(said), words=frozenset({1}))] if said else []
+    )
+    if silent:
+        blocks.append(Text(f'Missing, since only the owner can say it and has not: {"; ".join(silent)}.', 'absent'))
+    return Section(id=OWNER_ID, title=OWNER_TITLE, blocks=tuple(blocks))
 
 
 def facts(card: Card) -> list[tuple[str, str, str]]:

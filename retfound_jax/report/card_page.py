@@ -8,7 +8,7 @@ from retfound_jax.core.files import atomic_write
 from retfound_jax.report import card_labels, card_limits, card_md, card_origin, card_people, card_scope, card_validation, checklist, html
 from retfound_jax.report.blocks import Cell, Section, Table, Text
 from retfound_jax.report.card import Card
-from retfound_jax.report.card_answers import answers, title
+from retfound_jax.report.card_answers import SUMMARY_ID, answers, title
 from retfound_jax.report.claim import CLAIM
 from retfound_jax.report.summary import LIMITS
 from retfound_jax.report.tripod import TRIPOD
@@ -16,6 +16,7 @@ from retfound_jax.report.words import clean
 
 PAGE, MARKDOWN = 'card.html', 'card.md'
 KIND = 'Model card'
+_SHORT = 'In short'
 
 
 def write(card: Card, *, out: Path) -> tuple[Path, Path]:
@@ -38,7 +39,7 @@ def build_markdown(card: Card) -> str:
 
 def _sections(card: Card) -> tuple[Section, ...]:
     questions = (card_scope.section(card), card_people.section(card), card_validation.section(card), card_labels.section(card))
-    return (_short(questions), *questions, card_limits.section(card), card_origin.section(card), card_origin.owner_section(card))
+    return (_short(card, questions), *questions, card_limits.section(card), card_origin.section(card), card_origin.owner_section(card))
 
 
 def _checklists(card: Card) -> tuple[Section, ...]:
@@ -46,15 +47,16 @@ def _checklists(card: Card) -> tuple[Section, ...]:
     titles = {
         one.ID: one.TITLE.partition('. ')[2] or one.TITLE
         for one in (card_scope, card_people, card_validation, card_labels, card_limits, card_origin)
-    } | {card_origin.OWNER_ID: card_origin.OWNER_TITLE}
+    } | {card_origin.OWNER_ID: card_origin.OWNER_TITLE, SUMMARY_ID: _SHORT}
     return tuple(checklist.section(one, answers=found, titles=titles) for one in (TRIPOD, CLAIM))
 
 
-def _short(questions: tuple[Section, ...]) -> Section:
+def _short(card: Card, questions: tuple[Section, ...]) -> Section:
     """The four questions with what answers each, or how much is missing, on the first screen."""
     rows = tuple((Cell(one.title), _lead(one), _gaps(one)) for one in questions)
     table = Table(caption='Four questions', head=('Question', 'Evidence', 'Missing'), rows=rows, words=frozenset({1, 2}))
-    return Section(id='short', title='In short', blocks=(table, Text(LIMITS, 'warning')))
+    notice = [Text(clean(card.notice), 'warning')] if card.notice else []
+    return Section(id=SUMMARY_ID, title=_SHORT, blocks=(*notice, table, Text(LIMITS, 'warning')))
 
 
 def _lead(section: Section) -> Cell:

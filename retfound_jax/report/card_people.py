@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retfound_jax.core.demographics import DECLINED, MISSING, NOT_A_GROUP
-from retfound_jax.core.suppression import note, withhold_counts
+from retfound_jax.core.demographics import NOT_A_GROUP
+from retfound_jax.core.suppression import note
 from retfound_jax.report.blocks import Cell, Section, Table, Text
 from retfound_jax.report.card import Card, Data
-from retfound_jax.report.words import NONE, count, joined, nice, percent, plural
+from retfound_jax.report.words import count, joined, nice, percent, plural
 
 ID, TITLE = 'people', '2. Who was it trained on?'
 COLUMNS = ('sex', 'age', 'ethnicity', 'country', 'site', 'camera')  # what the four questions ask of every dataset
@@ -28,29 +27,28 @@ class Column:
     name: str
     unit: str  # 'patients' or 'images'
     recorded: bool  # for anybody
-    total: int
+    total: int | None
     shown: Mapping[str, int]  # groups that may be printed with their counts
     withheld: tuple[str, ...]  # groups that may not, and those that would give them away
     missing: int | None  # None where it is withheld; `missing` and `declined` together
 
 
 def column(data: Data, name: str) -> Column:
-    """One column of a dataset's summary: of patients where the manifest counts them, else of images."""
-    patients, images = (data.manifest.get(key) or {} for key in ('summary_patients', 'summary'))
-    unit = 'patients' if name in patients else 'images'
-    found = (patients if unit == 'patients' else images).get(name)
-    counts = _counts(found) if isinstance(found, Mapping) else {}
-    groups = {group: n for group, n in counts.items() if group not in NOT_A_GROUP}
-    hidden = withhold_counts(counts).keys()
-    absent = sum(counts.get(group, 0) for group in NOT_A_GROUP)
+    """One column of a dataset, with the counts that its data sheet shows: of patients where they are known, else of images."""
+    found = data.composition
+    counts = {value: found.count(value, fields=(name,)) for value in found.values(name)}
+    everybody = found.count()
+    unit = 'patients' if all(one.patients is not None or one.hidden for one in counts.values()) else 'images'
+    known = {value: getattr(one, unit) for value, one in counts.items() if not one.hidden}
+    absent = [value for value in counts if value in NOT_A_GROUP]
     return Column(
         name=name,
         unit=unit,
-        recorded=any(groups.values()),
-        total=sum(counts.values()),
-        shown={group: n for group, n in groups.items() if group not in hidden},
-        withheld=tuple(group for group in groups if group in hidden),
-        missing=None if hidden & NOT_A_GROUP else absent,
+        recorded=found.recorded(name) and any(value not in NOT_A_GROUP for value in counts),
+        total=getattr(everybody, unit),
+        shown={value: n for value, n in known.items() if value not in NOT_A_GROUP},
+        withheld=tuple(value for value in counts if value not in known and value not in NOT_A_GROUP),
+        missing=sum(known[value] for value in absent) if all(value in known for value in absent) else None,
     )
 
 
@@ -81,6 +79,10 @@ def _start(card: Card) -> Text:
     begun = str(card.subject.config.get('init_from') or '')
     if not begun:
         return Text('It was not pretrained: the weights were drawn at random.')
+    if card.start is not None:
+        part = '' if card.start.whole else ', and on more that is not told'
+        seen = joined(map(nice, card.start.seen)) or 'images that nobody names'
+        return Text(f'It started from the public weights {nice(card.start.name)}, pretrained on {seen}{part} ({nice(card.start.source)}).')
     named = begun.rstrip('/').rpartition('/')[2]  # a place on somebody's machine is nobody's business
     return Text(
         f'Missing: who is in the data of its pretraining. It started from the weights “{nice(named)}”, whose run is not at hand.', 'absent'
@@ -98,11 +100,9 @@ def _lead(card: Card, data: Data) -> list[str]:
         f'{plural(images, "image")} of {plural(patients, "patient")}' if None not in (patients, images) else 'an unknown number of images'
     )
     words = [f'“{nice(data.name)}” ({data.role}): {whole}.']
-    train = data.manifest['splits'].get('train') or {}
-    if train.get('patients') is not None and card.run is not None and data is card.data:
-        words[0] = (
-            words[0][:-1] + f'; it learned from {plural(train["images"], "image")} of {plural(train["patients"], "patient")} of them.'
-        )
+    train = data.total('patients', split='train'), data.total('images', split='train')
+    if None not in train and card.run is not None and data is card.data:
+        words[0] = f'{words[0][:-1]}; it learned from {plural(train[1] or 0, "image")} of {plural(train[0] or 0, "patient")} of them.'
     unknown = [NAMES[name].lower() for name in unrecorded(data)]
     known = [NAMES[name].lower() for name in COLUMNS if column(data, name).recorded]
     if known:
@@ -127,11 +127,17 @@ def _table(data: Data) -> Table:
 def _row(found: Column) -> tuple[Cell, ...]:
     if not found.recorded:
         return Cell(NAMES[found.name]), Cell('nobody', absent=True), Cell('missing', absent=True), Cell('')
-    known = percent(found.total - found.missing, found.total) if found.missing is not None else NONE
+    withheld = found.missing is None or found.total is None
+    known = 'withheld' if withheld else percent(found.total - found.missing, found.total)
     small = joined(map(nice, found.withheld[:_SHOWN])) + (
         f' and {len(found.withheld) - _SHOWN} more' if len(found.withheld) > _SHOWN else ''
     )
-    return Cell(NAMES[found.name], small='' if found.unit == 'patients' else 'images'), Cell(known), Cell(_groups(found)), Cell(small)
+    return (
+        Cell(NAMES[found.name], small='' if found.unit == 'patients' else 'images'),
+        Cell(known, quiet=withheld),
+        Cell(_groups(found)),
+        Cell(small),
+    )
 
 
 def _groups(found: Column) -> str:
@@ -139,22 +145,8 @@ def _groups(found: Column) -> str:
     if found.name != 'age':
         items.sort(key=lambda item: (-item[1], item[0]))
     rest = items[_SHOWN:]
-    parts = [f'{nice(group)} {count(n)} ({percent(n, found.total)})' for group, n in items[:_SHOWN] if n]
+    parts = [f'{nice(group)} {count(n)} ({percent(n, found.total or 0)})' for group, n in items[:_SHOWN] if n]
     none = [nice(group) for group, n in items if not n]
     parts += [f'{len(rest)} more groups'] if rest else []
     parts += [f'nobody: {joined(none[:_SHOWN])}'] if none else []
     return ', '.join(parts)
-
-
-def _counts(found: Mapping[str, Any]) -> dict[str, int]:
-    """Counts by group; of age, by its bands in their order."""
-    if 'bands' not in found:
-        return {str(group): int(n) for group, n in found.items() if isinstance(n, int)}
-    bands = sorted(found['bands'].items(), key=lambda item: _first_year(item[0]))
-    absent = {name: int(found.get(name) or 0) for name in (MISSING, DECLINED) if found.get(name) is not None}
-    return {str(band): int(n) for band, n in bands} | absent
-
-
-def _first_year(band: str) -> float:
-    digits = re.search(r'\d+', band)
-    return (float(digits.group()) - band.startswith(('under', '<'))) if digits else float('inf')

@@ -10,65 +10,58 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from retfound_jax.core.files import read_json
+from retfound_jax.report.card_means import Effect, read_effects
+from retfound_jax.report.group_tables import Failing, Gap, Power
 from retfound_jax.report.tables import Tables, checked, read_tables
+from retfound_jax.report.uncertainty_tables import Uncertainty, read_uncertainty
 
-_AGAIN = 'run `retfound evaluate` again'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """Best minus worst group of a column, beside what chance alone would give."""
-
-    by: str
-    target: str
-    metric: str
-    groups: int
-    best: str
-    worst: str
-    gap: float | None
-    low: float | None
-    high: float | None
-    by_chance: float | None  # expected where no group differs
-    p_holm: float | None
-    detectable: float | None  # smallest true gap seen with 80 % power
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failing:
-    """A group that does worse than the rest, with how far chance explains it."""
-
-    by: str
-    group: str
-    target: str
-    metric: str
-    value: float | None
-    rest: float | None
-    shortfall: float | None
-    low: float | None
-    high: float | None
-    p_holm: float | None
+_Found = TypeVar('_Found', Failing, Gap, Power)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One evaluated split."""
+    """One evaluated split. What an earlier version did not look for between groups is None, not empty."""
 
-    name: str  # of the file: SPLIT, or DATASET-SPLIT for another dataset
-    external: bool  # judged on another dataset than the run's own
     tables: Tables
     step: int | None
-    gaps: tuple[Gap, ...] | None
-    failing: tuple[Failing, ...] | None
-    power: tuple[str, ...] | None  # sentences
-    uncertainty: Mapping[str, Any] | None  # tables/uncertainty_SPLIT.json
+    uncertainty: Uncertainty | None  # tables/uncertainty_SPLIT.json
+    effects: tuple[Effect, ...] | None  # tables/mitigation_SPLIT.json
+
+    @property
+    def name(self) -> str:
+        """Of the file: SPLIT, or DATASET-SPLIT for another dataset."""
+        return self.tables.name
+
+    @property
+    def external(self) -> bool:
+        """Whether another dataset than the run's own was judged."""
+        return self.tables.external
 
     @property
     def dataset(self) -> str:
         """The other dataset's name, '' where it is the run's own."""
         return self.name.removesuffix(f'-{self.tables.split}') if self.external else ''
+
+    @property
+    def gaps(self) -> tuple[Gap, ...] | None:
+        """Best minus worst group of each column, at the level that is shown first, as are the next two."""
+        return self._shown(self.tables.between.gaps)
+
+    @property
+    def failing(self) -> tuple[Failing, ...] | None:
+        """Groups held against all others, the strongest evidence first."""
+        return self._shown(self.tables.between.failing)
+
+    @property
+    def power(self) -> tuple[Power, ...] | None:
+        """What could not have been seen in each group."""
+        return self._shown(self.tables.between.power)
+
+    def _shown(self, found: tuple[_Found, ...] | None) -> tuple[_Found, ...] | None:
+        return None if found is None else tuple(one for one in found if one.level == self.tables.level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,45 +113,14 @@ def _weights(step: int, files: Mapping[str, Any]) -> Weights:
 
 def _evaluation(path: Path) -> Evaluation:
     tables = read_tables(path)
-    raw = read_json(path)
-    name = path.stem.removeprefix('metrics_')
-    beside = path.with_name(f'uncertainty_{name}.json')
+    step = read_json(path).get('step')
     return checked(
         path,
         lambda: Evaluation(
-            name=name,
-            external=name != tables.split and name.endswith(f'-{tables.split}'),
             tables=tables,
-            step=None if raw.get('step') is None else int(raw['step']),
-            gaps=_all(raw.get('fairness'), _gap, level=tables.level),
-            failing=_all(raw.get('failing'), _failing, level=tables.level),
-            power=_all(raw.get('power'), lambda one: str(one['sentence']), level=tables.level),
-            uncertainty=_object(read_json(beside)) if beside.exists() else None,
+            step=None if step is None else int(step),
+            uncertainty=read_uncertainty(path.with_name(f'uncertainty_{tables.name}.json')),
+            effects=read_effects(path.with_name(f'mitigation_{tables.name}.json')),
         ),
-        hint=_AGAIN,
+        hint='run `retfound evaluate` again',
     )
-
-
-def _all(found: Any, make: Any, *, level: str) -> tuple[Any, ...] | None:
-    return None if found is None else tuple(make(one) for one in found if one.get('level', level) == level)
-
-
-def _gap(one: Mapping[str, Any]) -> Gap:
-    numbers = {name: _number(one.get(name)) for name in ('gap', 'low', 'high', 'by_chance', 'p_holm', 'detectable')}
-    words = {name: str(one.get(name) or '') for name in ('by', 'target', 'metric', 'best', 'worst')}
-    return Gap(groups=int(one['groups']), **words, **numbers)
-
-
-def _failing(one: Mapping[str, Any]) -> Failing:
-    numbers = {name: _number(one.get(name)) for name in ('value', 'rest', 'shortfall', 'low', 'high', 'p_holm')}
-    return Failing(**{name: str(one[name]) for name in ('by', 'group', 'target', 'metric')}, **numbers)
-
-
-def _object(found: Any) -> Mapping[str, Any]:
-    if not isinstance(found, Mapping):
-        raise TypeError('its uncertainty table is no JSON object')
-    return found
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retfound_jax.core.demographics import FLOOR, NOT_A_GROUP
+from retfound_jax.core.demographics import FLOOR, MISSING, NOT_A_GROUP
 from retfound_jax.report.blocks import Cell, Section, Table, Text
 from retfound_jax.report.card import Card
 from retfound_jax.report.card_people import NAMES, column
@@ -75,12 +75,17 @@ def covered(card: Card, name: str) -> tuple[str, ...]:
     by = {'age': 'age_band'}.get(name, name)
     if card.tables is None or by not in card.tables.by:
         return tuple(shown)
-    return tuple(row.group for row in group_rows(card.tables, by) if row.value is not None and row.group not in NOT_A_GROUP)
+    found = [row.group for row in group_rows(card.tables, by) if row.value is not None and row.group not in NOT_A_GROUP]
+    return tuple(group.removesuffix(f' or {MISSING}') for group in found)  # the two were judged as one, lest one of them be worked out
 
 
 def _meant(card: Card, key: str, what: str) -> Text:
     said = card.facts.get(key)
-    return Text(clean(said)) if said else Text(f'Missing: {what}. Only the owner can say it (--facts).', 'absent')
+    return (
+        Text(f'{what.removeprefix("its ").capitalize()}: {clean(said)}')
+        if said
+        else Text(f'Missing: {what}. Only the owner can say it (--facts).', 'absent')
+    )
 
 
 def _covered(card: Card) -> Table:

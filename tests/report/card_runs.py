@@ -22,7 +22,7 @@ def task_card(root: Path, kind: str = 'single', *, facts: str = '', dataset: dic
     if facts:
         written = root / 'facts.toml'
         written.write_text(facts, encoding='utf-8')
-    folder = report_runs.dataset_dir(root, **({'modality': {'CFP': 960}} | (dataset or {})))
+    folder = report_runs.dataset_dir(root, **({'name': 'clinic', 'modality': {'CFP': 960}} | (dataset or {})))
     return collect_card(run, pretrain=report_runs.pretrain_run(root), dataset=folder, pretrain_dataset=folder, facts=written)
 
 

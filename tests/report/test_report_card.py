@@ -74,7 +74,9 @@ def test_what_the_owner_says_is_no_longer_missing(tmp_path: Path) -> None:
     card = card_runs.task_card(tmp_path, facts=OWNER)
     page = words(card_page.build_page(card))
     assert (
-        'The owner says intended_use' in page and 'Missing: its intended use' not in page and 'the owner has not said' in page
+        'The owner says intended_use' in page
+        and 'Missing: its intended use' not in page
+        and 'only the owner can say it and has not' not in page
     )  # licence_name
     assert not [item for item in TRIPOD.items if item.number == '17' and not checklist.answered(item, answers=answers(card))]
 
@@ -97,21 +99,34 @@ def test_limits_are_computed(tmp_path: Path) -> None:
         'metric': 'slope',
         'value': 0.4,
     }
-    card_runs.change_table(
-        run, rows=[*rows, slope], failing=[failing, chance], fairness=[gap], power=[{'sentence': 'A gap below .1 is not seen.'}]
-    )
+    blind = {
+        'level': 'patient',
+        'by': 'sex',
+        'group': 'M',
+        'target': 'referable',
+        'metric': 'AUROC',
+        'detectable': 0.2,
+        'sentence': 'No gap is seen.',
+    }
+    power = [blind | {'group': 'F', 'detectable': 0.1}, blind, blind | {'metric': 'AUPRC', 'detectable': 0.9}]
+    card_runs.change_table(run, rows=[*rows, slope], failing=[failing, chance], fairness=[gap], power=power)
     write_json(run / 'environment.json', {'hardware': '1 cpu device(s)', 'code': {'commit': card_runs.COMMIT, 'dirty': True}})
     found = {limit.what: limit.evidence for limit in card_limits.limits(collect_card(run))}
     assert list(found)[0] == 'Fails sex M' and 'Fails sex F' not in found and 'Unequal by sex' in found
     assert 'slope .4' in found['Probabilities cannot be taken at their word'].replace('0.4', '.4')
-    assert {'Not evaluated on another dataset', 'Gaps that could not have been seen', 'Who is in the data is not known'} <= found.keys()
+    assert found['Gaps that could not have been seen'] == 'Sex M: No gap is seen.'
+    assert {
+        'Not evaluated on another dataset',
+        'Who is in the data is not known',
+        'When it should stay silent is not known',
+    } <= found.keys()
     assert 'differed from the recorded commit' in found['The code that made it is not pinned']
     page = words(card_page.build_page(collect_card(run)))
-    assert 'It does worse for sex M' in page and 'chance alone gives .040' in page and 'would not be seen' in page
+    assert 'It does worse for sex M' in page and 'By chance alone' in page and '.040' in page and '.120' in page
 
 
 def test_a_table_without_the_tests_of_fairness_says_that_nothing_was_tested(tmp_path: Path) -> None:
-    card = card_runs.task_card(tmp_path, by=('sex',))
+    card = card_runs.task_card(tmp_path, by=('sex', 'age_band'))
     path = card.subject.path / 'tables' / 'metrics_test.json'
     write_json(path, {name: value for name, value in read_json(path).items() if name not in ('fairness', 'failing', 'power')})
     assert 'was not tested' in ' '.join(card_validation.worst(collect_card(card.subject.path).main))
@@ -130,7 +145,7 @@ def test_small_groups_are_withheld_and_cannot_be_worked_out(tmp_path: Path) -> N
     assert sex.missing is None and len(sex.shown) < 2  # 960 less both would be 7
     assert 'Rare' in ethnicity.withheld and ethnicity.missing is None and sum(ethnicity.shown.values()) <= 960 - 20
     for text in (words(card_page.build_page(card)), card_page.build_markdown(card).partition('\n# ')[2]):
-        section = text[text.index('Who is in “retina”') : text.index('Withheld: fewer than 20')]
+        section = text[text.index('Who is in “clinic”') : text.index('Withheld: fewer than 20')]
         numbers = {int(found.replace('\u202f', '')) for found in re.findall(r'\d[\d\u202f]*', section)}
         assert not numbers & {7, 9, 18, 473} and 'Rare' in section
 
@@ -155,7 +170,7 @@ def test_groups_of_the_table_that_are_withheld_have_no_number_anywhere(tmp_path:
     assert 'ethnicity=White' in head and 'Asian' not in head and 'Black' not in head
     line = next(line for line in body.splitlines() if line.startswith('| Ethnicity: Asian'))
     assert not re.search(r'\d', line.replace('fewer than 20', ''))
-    assert 'Asian and Black' in next(limit.evidence for limit in card_limits.limits(again) if 'small groups' in limit.what)
+    assert 'Asian; Black' in next(limit.evidence for limit in card_limits.limits(again) if 'small groups' in limit.what)
 
 
 def test_energy_is_time_times_a_power_that_is_known(tmp_path: Path) -> None:
@@ -217,3 +232,29 @@ def test_a_study_and_a_damaged_table_are_told_in_one_sentence(tmp_path: Path) ->
     card_runs.change_table(card.subject.path, failing=[{'by': 'sex'}])
     with pytest.raises(UserError, match='damaged or of another version'):
         collect_card(card.subject.path)
+
+
+def test_what_was_done_about_gaps_is_told(tmp_path: Path) -> None:
+    card = card_runs.task_card(tmp_path, by=('sex',))
+    run = card.subject.path
+    row = {
+        'approach': 'threshold_per_group',
+        'by': 'sex',
+        'target': 'referable',
+        'metric': 'equalised_odds',
+        'note': 'too few: M',
+        'worst': 'M',
+    }
+    row |= {'gap_before': 0.2, 'gap_after': 0.05, 'gap_change': -0.15, 'gap_change_low': -0.2, 'gap_change_high': -0.1}
+    row |= {'overall_before': None, 'overall_after': None, 'overall_change': None, 'overall_change_low': None, 'overall_change_high': None}
+    cost = row | {'metric': 'balanced_accuracy', 'overall_change': -0.012, 'overall_change_low': -0.03, 'overall_change_high': 0.01}
+    write_json(run / 'tables' / 'mitigation_test.json', {'rows': [row | {'approach': 'none'}, row, cost]})
+    config = read_json(run / 'config.json')
+    balance = {'by': 'sex+age_band', 'temperature': 0.0, 'weights': []}
+    task = config['task'] | {'robust': {'type': 'retfound_jax.tasks.robust:GroupDRO'}}
+    write_json(run / 'config.json', config | {'data': config['data'] | {'balance': balance, 'groups': 'sex'}, 'task': task})
+    again = collect_card(run)
+    page = words(card_page.build_page(again))
+    assert 'A threshold for each group' in page and '−.150 (−.200 to −.100)' in page and '−.012 (−.030 to .010)' in page
+    assert 'drawn by sex and age, at temperature 0; losses were weighed by how badly their group does (group-DRO), groups by sex' in page
+    assert 'not built in: a threshold for each group' in answers(again)['fairness'].text

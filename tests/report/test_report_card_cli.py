@@ -13,6 +13,8 @@ from retfound_jax.cli import _card
 from retfound_jax.cli import main as front_door
 from retfound_jax.core.errors import UsageError
 from retfound_jax.core.files import read_json, write_json
+from retfound_jax.report import card_limits, card_page
+from retfound_jax.report.card import collect_card
 
 
 @pytest.fixture
@@ -35,11 +37,11 @@ def call(*words: object) -> int:
 def test_one_command_writes_all_and_says_where(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call('--card', '--by', 'sex,age', '--workdir', run) == 0
     said = dict(line.split(': ', 1) for line in capsys.readouterr().out.splitlines())
-    assert {'report', 'card', 'card for the Hub'} <= said.keys()
+    assert list(said) == ['report', 'card', 'card for the Hub', 'data sheet']
     for path in said.values():
         assert Path(path).exists() and run in Path(path).parents
     page = (run / 'card.html').read_text()
-    assert '“retina” (the task)' in page and 'It was pretrained on the same dataset' in page
+    assert '“clinic” (the task)' in page and 'It was pretrained on the same dataset' in page
 
 
 def test_several_runs_get_each_their_own(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,3 +135,39 @@ def test_a_group_that_does_not_exist_is_told_before_the_work(run: Path, monkeypa
     with pytest.raises(UsageError, match='did you mean "ethnicity"'):
         _card.evaluate_missing(places(run), by=('ethnicty',))
     assert not found.loaded
+
+
+def test_the_owners_questions_are_printed_and_a_run_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call('--questions') == 0
+    assert '# intended_use = ""' in capsys.readouterr().out
+    assert call('--card') == 2
+    assert 'missing --workdir' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_was_never_judged_is_judged_by_the_groups_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import api_runs
+
+    from retfound_jax.data.phantom.config import PhantomConfig
+    from retfound_jax.tasks.classify import ClassifyTask
+
+    task = ClassifyTask(model=api_runs.ENCODER, labels=('referable_dr',), classes=('0', '1'))
+    run = api_runs.save_run(tmp_path / 'run', task, phantom=PhantomConfig(patients=400))
+    assert call('--card', '--by', 'sex', '--notice', 'Drawn by a program.', '--workdir', run) == 0
+    assert read_json(run / 'tables' / 'metrics_test.json')['by'] == ['sex']
+    page = (run / 'card.html').read_text()
+    assert 'Sex: F' in page and 'Drawn by a program.' in page and 'the images were drawn by a program' in page
+    capsys.readouterr()
+    assert call('--card', '--by', 'age', '--workdir', run) == 0
+    assert read_json(run / 'tables' / 'metrics_test.json')['by'] == ['sex', 'age_band']
+
+
+def test_what_public_weights_have_seen_is_told(run: Path, tmp_path: Path) -> None:
+    config = read_json(run / 'config.json')
+    write_json(run / 'config.json', config | {'init_from': 'weights/RETFound_mae_natureCFP.pth'})
+    (tmp_path / 'dataset').rename(tmp_path / 'eyepacs')
+    found = _card._start(_card.Places(workdir=run, pretrain=None, dataset=tmp_path / 'eyepacs', pretrain_dataset=None))
+    assert found.name == 'RETFound_mae_natureCFP' and 'eyepacs (88,702 CFP)' in found.seen and 'was pretrained on eyepacs' in found.doubt
+    card = collect_card(run, start=found)
+    assert 'was pretrained on eyepacs' in next(limit.evidence for limit in card_limits.limits(card) if 'may have seen' in limit.what)
+    assert 'public weights RETFound_mae_natureCFP, pretrained on meh_midas' in card_page.build_markdown(card).replace('\\_', '_')

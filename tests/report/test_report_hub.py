@@ -28,7 +28,7 @@ def test_the_library_of_the_hub_finds_every_number_of_the_table(kind: str, tmp_p
     card = card_runs.task_card(tmp_path, kind, by=('sex',))
     text = card_page.build_markdown(card)
     found = hub_library.ModelCard(text).data
-    assert found.license == 'unknown' and found.library_name == 'retfound-jax' and found.datasets == ['retina'] and found.metrics
+    assert found.license == 'unknown' and found.library_name == 'retfound-jax' and found.datasets == ['clinic'] and found.metrics
     by_place = {}
     for one in found.eval_results:
         args = one.metric_args
