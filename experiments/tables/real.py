@@ -49,7 +49,7 @@ def odir_labels() -> Study:
         methods=METHODS,
         adaptations=('finetune', 'probe'),
         fractions=(0.1, 0.25, 1.0),
-        recipe=_short(steps=450),
+        recipe=short(steps=450),
         judged=Judged(reference='random', by_patient=('diabetes',)),
     )
 
@@ -67,13 +67,13 @@ def dr_external() -> Study:
         external=True,
         methods=METHODS,
         adaptations=('finetune', 'probe'),
-        recipe=_short(steps=300),
+        recipe=short(steps=300),
         judged=Judged(reference='random'),
     )
 
 
-def _short(*, steps: int) -> TrainConfig:
-    """The small encoder at 96 px, batches of 32."""
+def short(*, steps: int) -> TrainConfig:
+    """Fine-tuning of the small encoder at 96 px, batches of 32."""
     config = finetune.small_cpu(image_size=odir5k.IMAGE_SIZE)
     return dataclasses.replace(
         config,

@@ -90,9 +90,24 @@ def _table(study: Any, values: flags.FlagValues) -> None:
     paths = making.write(table, out=out, formats=formats)
     paths += study_figures.write(read_table(tables.to_json(table), path=paths[-1]), out=out / 'figures')
     print(render.markdown(table))
+    if study.groups:
+        paths += _groups(study, Path(values.workdir), out=out, formats=formats)
     print('\n'.join(f'wrote {path}' for path in paths))
     if table.missing:
         print(f'{table.missing} of {table.missing + table.cells} runs are missing; `{command}` makes them')
+
+
+def _groups(study: Any, folder: Path, *, out: Path, formats: Sequence[str]) -> list[Path]:
+    """The tables and figures by group; prints what the slopes say."""
+    from retfound_jax.report import group_curves
+    from retfound_jax.studies import group_tables, making
+
+    found = making.by_group(study, folder=folder)
+    told = [slope for slope in found.slopes if slope.on == 'composition' or slope.found.verdict != 'not shown']
+    print('\n'.join(group_tables.sentence(slope, found) for slope in told) or 'too few points yet to say how the groups move')
+    paths = group_tables.write(found, study, out=out / 'tables', formats=formats)
+    drawn = [path for json in paths if json.suffix == '.json' for path in group_curves.write(json, out=out / 'figures')]
+    return [*paths, *drawn]
 
 
 def _command(study: Any, values: flags.FlagValues) -> str:

@@ -28,11 +28,14 @@ from retfound_jax.evals.validation import validation_for, validation_metrics
 from retfound_jax.studies import labels as labels_lib
 from retfound_jax.studies.cells import Place, weights_fingerprint, write_result
 from retfound_jax.studies.grid import CellSpec, Study, StudyData
+from retfound_jax.studies.pretraining import Made
+from retfound_jax.studies.pretraining import place as pretraining_place
 from retfound_jax.tasks.classify import ClassifyTask
 from retfound_jax.train.checkpoint import ReadWeights, load_run, load_start
 from retfound_jax.train.config import TrainConfig, align
 from retfound_jax.train.loop import train
 
+VALIDATION = '.val'  # after the name of a dataset, for predictions on its validation images
 OWN = ('train', 'val')  # splits of the dataset it was trained on that a result keeps metrics of
 
 
@@ -53,18 +56,40 @@ class Ground:
         place = {'path': '' if one.phantom else self.paths[name], 'tfds_name': '', 'phantom': one.phantom}
         return dataclasses.replace(like.whole(like.split), **place, labels=one.labels, stratify='', draw=0, views=None)
 
+    def pretraining(self, spec: CellSpec) -> Made | None:
+        """The pretraining that a cell starts from, where the study makes it."""
+        method = self.study.method(spec.method)
+        if method.pretraining is None:
+            return None
+        on = method.pretraining.on
+        data = self.data(on, method.pretraining.recipe.data)
+        return pretraining_place(self.root, method, seed=spec.seed, data=data, fingerprint=self.fingerprints[on])
+
+    def weights(self, spec: CellSpec) -> str:
+        """Address of the weights a cell starts from; '' random ones."""
+        made = self.pretraining(spec)
+        return str(made.folder) if made else self.study.method(spec.method).weights
+
+    def weights_fingerprint(self, spec: CellSpec) -> str:
+        """What stands for them; of a pretraining of the study it is what it is made from, so that it is known before it is made."""
+        made = self.pretraining(spec)
+        return made.fingerprint if made else weights_fingerprint(self.study.method(spec.method).weights)
+
     def config(self, spec: CellSpec) -> TrainConfig:
         """The whole configuration of a cell's fine-tuning; a probe takes its encoder, its data and its seed."""
         study, one = self.study, self.study.dataset(spec.train_on)
-        recipe, method = study.recipe, study.method(spec.method)
+        recipe = study.method(spec.method).recipe or study.recipe
         data = self.data(spec.train_on, recipe.data)
-        if spec.fraction < 1:
+        if one.compose:
+            images = max(1, round(spec.fraction * one.compose.images))
+            data = dataclasses.replace(data, compose=dataclasses.replace(one.compose, images=images), draw=spec.seed)
+        elif spec.fraction < 1:
             data = dataclasses.replace(data, fraction=spec.fraction, stratify=one.stratify or one.labels[0], draw=spec.seed)
         task = dataclasses.replace(recipe.task, labels=one.labels)
         if isinstance(task, ClassifyTask):
             task = dataclasses.replace(task, mode=one.kind, classes=())
         return align(
-            dataclasses.replace(recipe, name=study.name, data=data, task=task, seed=spec.seed, init_from=method.weights)
+            dataclasses.replace(recipe, name=study.name, data=data, task=task, seed=spec.seed, init_from=self.weights(spec))
         )
 
 
@@ -77,15 +102,17 @@ def make(ground: Ground, spec: CellSpec, where: Place) -> None:
         write_predictions(predictions, path=where.folder / 'predictions' / f'{name}.parquet')
         metrics[name] = _metrics(predictions)
     metrics |= {split: _metrics(predictions) for split, predictions in found.own.items()}
+    if ground.study.groups:  # thresholds and temperatures of groups are chosen on it
+        write_predictions(found.own['val'], path=where.folder / 'predictions' / f'{spec.train_on}{VALIDATION}.parquet')
     method = ground.study.method(spec.method)
     write_result(where, {
         'cell': dataclasses.asdict(spec),
         'fingerprint': where.fingerprint,
         'datasets': {name: _about(ground, name) for name in dict.fromkeys((spec.train_on, *spec.test_on))},
         'weights': {
-            'name': method.checkpoint or (method.name if method.weights else ''),
+            'name': method.checkpoint or (method.name if method.starts else ''),
             'pretrained_on': list(method.pretrained_on),
-            'fingerprint': weights_fingerprint(method.weights),
+            'fingerprint': ground.weights_fingerprint(spec),
         },
         'model': _model(ground.study.recipe),
         'metrics': metrics,
@@ -191,9 +218,9 @@ def _part(ground: Ground, spec: CellSpec, name: str, split: str) -> _Frozen:
 
 def _kept(ground: Ground, spec: CellSpec, source: Source, data: DataConfig) -> Path:
     method = ground.study.method(spec.method)
-    seed = '' if method.weights else spec.seed  # random weights are those of the seed
+    seed = '' if method.starts else spec.seed  # random weights are those of the seed
     form = (data.image_size, data.central_share, data.mean, data.std)
-    told = repr((weights_fingerprint(method.weights), seed, source.fingerprint, form, ground.study.recipe.task.model))
+    told = repr((ground.weights_fingerprint(spec), seed, source.fingerprint, form, ground.study.recipe.task.model))
     return ground.root / 'features' / f'{hashlib.sha256(told.encode()).hexdigest()[:24]}.npy'
 
 

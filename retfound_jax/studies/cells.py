@@ -63,11 +63,7 @@ def place(root: Path, spec: CellSpec, *, config: TrainConfig, data: Mapping[str,
     Raises:
       UserError: the cell was made from something else before.
     """
-    told = config_lib.to_dict(dataclasses.replace(config, init_from='', data=dataclasses.replace(config.data, path='', tfds_dir='')))
-    for name in ('mesh', 'log_every', 'checkpoint_every', 'keep', 'faults', 'watchdog'):
-        del told[name]
-    for name in ('workers', 'most_bad'):
-        del told['data'][name]
+    told = told_of(config)
     spec_told = dataclasses.asdict(spec)
     whole = json.dumps([PROTOCOL, spec_told, told, dict(sorted(data.items())), weights], sort_keys=True)
     fingerprint = hashlib.sha256(whole.encode()).hexdigest()
@@ -76,6 +72,16 @@ def place(root: Path, spec: CellSpec, *, config: TrainConfig, data: Mapping[str,
     if other:
         raise UserError(f'{other[0]} is the same cell made from other data, weights or settings; delete it, or use another --workdir')
     return Place(folder=root / name, fingerprint=fingerprint)
+
+
+def told_of(config: TrainConfig) -> dict[str, Any]:
+    """What of a configuration decides a result, as JSON."""
+    told = config_lib.to_dict(dataclasses.replace(config, init_from='', data=dataclasses.replace(config.data, path='', tfds_dir='')))
+    for name in ('mesh', 'log_every', 'checkpoint_every', 'keep', 'faults', 'watchdog'):
+        del told[name]
+    for name in ('workers', 'most_bad'):
+        del told['data'][name]
+    return told
 
 
 def weights_fingerprint(address: str) -> str:

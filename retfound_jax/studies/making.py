@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from retfound_jax.core.errors import UserError
 from retfound_jax.registry import checkpoints
 from retfound_jax.studies import render
-from retfound_jax.studies.rows import Judged, Result, read_results
+from retfound_jax.studies.by_group import ByGroup, collect
+from retfound_jax.studies.grid import Study
+from retfound_jax.studies.rows import Judged, Result, arms, read_results
 from retfound_jax.studies.tables import Table, make_table
 
 
@@ -54,6 +56,21 @@ def make(study: Declared, *, folder: Path, command: str = '') -> Table:
         touched=checkpoints.touched,
         missing=len(wanted) - len({_key(result) for result in results}),
     )
+
+
+def by_group(study: Study, *, folder: Path) -> ByGroup:
+    """What the finished cells of a study that asks of groups say of them.
+
+    Raises:
+      UserError: none is finished, or one is damaged. UsageError: the test images have no such groups.
+    """
+    wanted = {_key(spec) for spec in study.cells()}
+    results = [result for result in _found(folder) if _key(result) in wanted]
+    every = [arm for arm in arms(results, judged=study.judged) if arm.key.test_on == study.data[0].name]
+    if not every:
+        raise UserError(f'{folder} holds no finished cell of {study.name} that was tested on {study.data[0].name}')
+    compositions = {method.name: method.share(study.groups.values(study.groups.group)) for method in study.methods}
+    return collect(every, question=study.groups, compositions=compositions)
 
 
 def write(table: Table, *, out: Path, formats: Iterable[str] = render.FORMATS) -> list[Path]:

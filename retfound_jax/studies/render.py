@@ -14,7 +14,7 @@ from typing import Any
 
 from retfound_jax.core.files import atomic_write, csv_text, write_json
 from retfound_jax.studies.published import Published
-from retfound_jax.studies.sheets import Sheet, page
+from retfound_jax.studies.sheets import Page, Sheet, page
 from retfound_jax.studies.tables import Line, Table, to_json
 
 FORMATS = ('md', 'tex', 'csv')
@@ -62,7 +62,11 @@ def write(table: Table, *, out: Path, formats: Iterable[str] = FORMATS) -> list[
 
 def markdown(table: Table) -> str:
     """GitHub's dialect, sheets one after another, marks explained below."""
-    found = page(table)
+    return markdown_page(page(table))
+
+
+def markdown_page(found: Page) -> str:
+    """The same of a page."""
     parts = [f'## {_md(found.title)}', *map(_md, found.lead)]
     for sheet in found.sheets:
         parts += [f'**{_md(sheet.caption)}**', _md_sheet(sheet)]
@@ -83,11 +87,15 @@ def _md(text: str) -> str:
 
 def latex(table: Table) -> str:
     r"""A table environment for each sheet, with booktabs' rules, no wider than the text; the first lines name the packages it needs."""
-    found = page(table)
+    return latex_page(page(table), label=table.name)
+
+
+def latex_page(found: Page, *, label: str) -> str:
+    """The same of a page; the sheets are labelled LABEL-1, LABEL-2 and so on."""
     parts = [f'% {_plain(found.title)}', r'% \usepackage[T1]{fontenc} \usepackage{booktabs,graphicx,textcomp}']
     for i, sheet in enumerate(found.sheets):
         notes = (*found.lead, *found.notes) if not i else ()
-        parts.append(_tex_sheet(sheet, label=f'{table.name}-{i + 1}', notes=notes))
+        parts.append(_tex_sheet(sheet, label=f'{label}-{i + 1}', notes=notes))
     return '\n'.join(parts) + '\n'
 
 
@@ -128,7 +136,11 @@ COLUMNS = (
 
 def csv(table: Table) -> str:
     """RFC 4180: one line a row, everything known and unrounded; what a spreadsheet would run as a formula begins with an apostrophe."""
-    rows = [COLUMNS, *(_csv_row(line) for line in table.lines)]
+    return csv_rows([COLUMNS, *(_csv_row(line) for line in table.lines)])
+
+
+def csv_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """Any rows, in the same dialect."""
     return ''.join(csv_text([map(_csv, row)]).removesuffix('\n') + '\r\n' for row in rows)
 
 

@@ -18,7 +18,7 @@ from retfound_jax.core.files import read_json, write_json
 from retfound_jax.core.processes import end_with_parent
 from retfound_jax.core.progress import bar
 from retfound_jax.studies import labels
-from retfound_jax.studies.cells import Place, place, weights_fingerprint
+from retfound_jax.studies.cells import Place, place
 from retfound_jax.studies.grid import CellSpec, Study
 
 FAILED, RUN = 'failed.json', 'run'
@@ -93,8 +93,7 @@ def prepare(study: Study, *, root: Path, data: Path, read_weights: Any = None, n
 def _place(ground: Any, spec: CellSpec) -> Place:
     names = dict.fromkeys((spec.train_on, *spec.test_on))
     used = {name: ground.fingerprints[name] for name in names}
-    weights = weights_fingerprint(ground.study.method(spec.method).weights)
-    return place(ground.root / 'cells', spec, config=ground.config(spec), data=used, weights=weights)
+    return place(ground.root / 'cells', spec, config=ground.config(spec), data=used, weights=ground.weights_fingerprint(spec))
 
 
 def _places(ground: Any) -> tuple[list[tuple[CellSpec, Place]], dict[str, str]]:
@@ -120,7 +119,7 @@ def _work(ground: Any, cells: Sequence[tuple[CellSpec, Place]], *, keep_runs: bo
 
 
 def _tried(ground: Any, spec: CellSpec, where: Place, *, keep_runs: bool, told: Callable[[], None]) -> bool:
-    """Makes a cell; False where another process is at it."""
+    """Makes a cell, and first the pretraining it starts from; False where another process is at one of them."""
     from retfound_jax.studies import arms
 
     if where.done or (where.folder / FAILED).is_file():
@@ -132,6 +131,9 @@ def _tried(ground: Any, spec: CellSpec, where: Place, *, keep_runs: bool, told: 
             return True
         _stop_if(ground)
         try:
+            made = ground.pretraining(spec)
+            if made and not made.make(notice=ground.notice):
+                return False  # another process is at what this cell starts from
             arms.make(ground, spec, where)
         except Preempted:
             raise

@@ -29,6 +29,7 @@ class Study:
     judged: Judged
     seeds: int = 2
     data: tuple = (SimpleNamespace(phantom=None),)
+    groups: None = None
     methods: tuple = (SimpleNamespace(name='mae', weights='?'), SimpleNamespace(name='random', weights=''))
 
     def cells(self):

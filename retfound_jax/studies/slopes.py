@@ -1,0 +1,112 @@
+"""The slope of a number on what a study varies, with an interval that counts both the training's chance and the patients'.
+
+In each seed a line is laid through the points by least squares. The mean slope over seeds varies for two reasons: another seed trains
+other models (variance of the slopes over seeds / S, by t with S - 1 degrees of freedom), and other patients would be tested (bootstrap
+variance of the mean slope, the models held fixed, by the normal distribution). The tested patients are the same for all seeds, so neither
+contains the other. Each half width is taken by its own quantile and the two are joined in quadrature, as in the modified large-sample
+intervals of Graybill and Wang (JASA 75, 1980): exact where one part is all, and wide between, so that with two seeds 95 to 98.5 % of
+simulated studies are covered. (One t with Satterthwaite's degrees of freedom covers 92.8 % there.) With one seed the scatter of its points
+about the line stands for the training's chance.
+
+Letters: S seeds, X points of a seed, R replicates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+from retfound_jax.core.errors import UsageError
+
+POWER = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its interval and two-sided p value of being 0; NaN where there is no way to know."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    se: float
+    se_seeds: float  # the part of the training's chance
+    se_patients: float  # and of the patients
+    df: float  # of the training's chance
+    per_seed: tuple[float, ...]
+    detectable: float  # the smallest true number that such a study finds in four of five cases, at 5 %
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says of the direction."""
+        return 'rises' if self.low > 0 else 'falls' if self.high < 0 else 'not shown'
+
+
+def slope(x_X: Sequence[float], *, values: np.ndarray, replicates: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """The mean over seeds of the slope per unit of x.
+
+    Args:
+      x_X: what is varied, the same points in each seed.
+      values: [S, X].
+      replicates: [S, X, R], the same draws of patients for all; R may be 0, then the patients' part is 0.
+
+    Raises:
+      UsageError: fewer than two different points.
+    """
+    x_X = np.asarray(x_X, np.float64)
+    if len(np.unique(x_X)) < 2:
+        raise UsageError('a slope needs at least two different points')
+    weight_X = (x_X - x_X.mean()) / ((x_X - x_X.mean()) ** 2).sum()
+    residual = math.nan
+    if len(values) == 1 and len(x_X) > 2:
+        line_X = values[0].mean() + (weight_X @ values[0]) * (x_X - x_X.mean())
+        residual = float(((values[0] - line_X) ** 2).sum() / (len(x_X) - 2) * (weight_X**2).sum())
+    drawn_R = np.einsum('sxr,x->r', replicates, weight_X) / len(values)
+    return _estimate(values @ weight_X, drawn_R, alone=residual, alone_df=len(x_X) - 2, confidence=confidence)
+
+
+def mean(values: np.ndarray, *, replicates: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """The mean over seeds [S], with replicates [S, R], by the same reckoning; of one seed the training's chance is unknown and left out."""
+    return _estimate(np.asarray(values), replicates.mean(axis=0), alone=0.0, alone_df=math.inf, confidence=confidence)
+
+
+def _estimate(value_S: np.ndarray, drawn_R: np.ndarray, *, alone: float, alone_df: float, confidence: float) -> Estimate:
+    finite_R = drawn_R[np.isfinite(drawn_R)]
+    by_patients = float(finite_R.var(ddof=1)) if len(finite_R) > 1 else 0.0
+    by_seeds, seeds_df = alone, alone_df
+    if len(value_S) > 1:
+        by_seeds, seeds_df = float(value_S.var(ddof=1)) / len(value_S), len(value_S) - 1
+    parts = (math.sqrt(by_seeds) if by_seeds >= 0 else math.nan, math.sqrt(by_patients))
+    value, se = float(value_S.mean()), math.hypot(*parts)
+
+    def half(tail: float) -> float:
+        """Half width that leaves `tail` on either side."""
+        return math.hypot(stats.t.isf(tail, seeds_df) * parts[0], stats.norm.isf(tail) * parts[1])
+
+    known = math.isfinite(value) and se > 0
+    wide = half((1 - confidence) / 2) if known else math.nan
+    return Estimate(
+        value=value,
+        low=value - wide,
+        high=value + wide,
+        p=_p_value(abs(value), half) if known else math.nan,
+        se=se,
+        se_seeds=parts[0],
+        se_patients=parts[1],
+        df=seeds_df,
+        per_seed=tuple(value_S.tolist()),
+        detectable=wide + half(1 - POWER) if known else math.nan,
+    )
+
+
+def _p_value(value: float, half: Callable[[float], float]) -> float:
+    """Twice the tail at which the interval ends at 0."""
+    least = 1e-12
+    if half(least) <= value:
+        return 2 * least
+    return 1.0 if value == 0 else 2 * float(brentq(lambda tail: half(tail) - value, least, 0.5, xtol=1e-15))
