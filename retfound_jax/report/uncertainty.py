@@ -67,6 +67,9 @@ def _bought(target: str, rows: Sequence[Kept], *, alone: bool) -> str:
     """What referring a fifth does to the share put right."""
     before = rows[0]
     after = next((row for row in rows if row.referred >= _ROUND - 0.02), None)
+    if after is not None and 'MAE' in after.metrics:
+        one, other = (_shown(row.metrics['MAE'], 'MAE') for row in (before, after))
+        return f'With {percent(after.referred, 1)} of the patients referred, the mean absolute error is {other}; without referral {one}.'
     if after is None or 'accuracy' not in after.metrics or after.metrics['accuracy'].value is None:
         return ''
     one, other = (_shown(row.metrics['accuracy'], 'accuracy') for row in (before, after))
@@ -82,24 +85,25 @@ def _bought(target: str, rows: Sequence[Kept], *, alone: bool) -> str:
 
 
 def _orders(table: Uncertainty) -> Table:
-    rows = []
+    numbers = any('MAE' in row.metrics for rows in table.referral.values() for row in rows)
+    what = 'Mean absolute error' if numbers else 'Mean share wrong'
+    rows, metric = [], 'MAE' if numbers else 'ECE'
     for target, orders in table.orders.items():
         for name, order in orders.items():
-            area = value_and_bounds(order.area.value, order.area.low, order.area.high, metric='ECE')
+            area = value_and_bounds(order.area.value, order.area.low, order.area.high, metric=metric)
             merit = NONE if order.merit is None else f'{100 * order.merit:.0f}\u202f%'.replace('-', '−')
             used = 'used for the curve' if table.ordered_by.get(target) == name else ''
             first = Cell(_ORDERS.get(name, name), small=used)
-            ends = [Cell(number(end, metric='ECE')) for end in (order.best, order.random)]
+            ends = [Cell(number(end, metric=metric)) for end in (order.best, order.random)]
             whose = [Cell(target_name(target))] if len(table.orders) > 1 else []
             rows.append((first, *whose, Cell(area[0], small=area[1]), *ends, Cell(merit)))
     more = ('Finding',) if len(table.orders) > 1 else ()
     return Table(
         caption='What orders the cases, and how well it puts wrong decisions last',
-        head=('Doubt measured by', *more, 'Mean share wrong', 'at best', 'at random', 'of what is possible'),
+        head=('Doubt measured by', *more, what, 'at best', 'at random', 'of what is possible'),
         rows=tuple(rows),
         words=frozenset({1}) if more else frozenset(),
-        note='Mean over all shares referred of the share of wrong decisions among the kept (area under risk and coverage): lower is '
-        'better. Below 0 % of what is possible the doubt points the wrong way.',
+        note='Mean over all shares referred of what is wrong among the kept (area under risk and coverage): lower is better. Below 0 % of what is possible the doubt points the wrong way.',
     )
 
 
