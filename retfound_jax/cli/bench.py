@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-SUMMARY = 'speed of the training step, of the loader: JSON lines, always a ratio against a peer or a limit'
+SUMMARY = 'speed of the training step, the loader, an evaluation: JSON lines, always a ratio against a peer or a limit'
 PARTS = {
     'step': 'retfound_jax.cli._bench_step',
     'loader': 'retfound_jax.cli._bench_loader',
     'quality': 'retfound_jax.cli._bench_quality',
     'ingest': 'retfound_jax.cli._bench_ingest',
     'parity': 'retfound_jax.cli._bench_parity',
+    'evaluate': 'retfound_jax.cli._bench_evaluate',
 }

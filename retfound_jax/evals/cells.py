@@ -88,7 +88,8 @@ def _target(
     if view.kind == 'regress':
         return lambda weights_MR: metrics.regression_metrics(label_N, score=score_N, weights=weights_MR[rows])
     label_N = label_N > 0
-    shared = {'score': score_N, 'threshold': threshold, 'order': metrics.make_order(label_N, score=score_N), 'only': only}
+    prepared = metrics.prepare(label_N, score=score_N, only=only)
+    shared = {'score': score_N, 'threshold': threshold, 'prepared': prepared, 'only': only}
 
     def values(weights_MR: np.ndarray) -> dict[str, np.ndarray]:
         weights_NR = weights_MR[rows]

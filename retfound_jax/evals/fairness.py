@@ -17,7 +17,7 @@ import numpy as np
 from retfound_jax.evals import failing, gaps, metrics
 from retfound_jax.evals.cells import Cell, Thresholds
 from retfound_jax.evals.permutation import PERMUTED, Grouped, p_value, permuted_metrics
-from retfound_jax.evals.power import binomial, detectable_gap, hanley_mcneil
+from retfound_jax.evals.power import Noise, binomial, detectable_gap, hanley_mcneil
 from retfound_jax.evals.stats import holm
 from retfound_jax.evals.withholding import is_blank
 
@@ -159,30 +159,37 @@ def _gap_row(rows: Grouped, shown: Cells, *, metric: str, null_RG: np.ndarray, w
         'by_chance': _number(null_R.mean()) if len(null_R) else None,
         'by_chance_high': _number(np.quantile(null_R, 0.95)) if len(null_R) else None,
         'p': p_value(found.value, null=null_R) if len(null_R) else np.nan,
-        'detectable': _number(_detectable(rows, null_RG, metric=metric, kept=np.flatnonzero(kept_G))),
+        'detectable': _number(detectable(rows, null_RG, metric=metric, kept=np.flatnonzero(kept_G))),
         'note': NOTES.get(metric, ''),
     }
 
 
-def _detectable(rows: Grouped, null_RG: np.ndarray, *, metric: str, kept: np.ndarray) -> float:
-    """Down to chance for AUROC and to nothing for a rate; three times the null's own widest gap where there is no such end."""
+def detectable(rows: Grouped, null_RG: np.ndarray, *, metric: str, kept: np.ndarray) -> float:
+    """The smallest true gap that would be found in 4 of 5 studies, whichever of the groups `kept` has it.
+
+    NaN where there is none down to chance for AUROC, to nothing for a rate, and to three times the null's widest gap where there is no such
+    end.
+    """
     middle = float(np.nanmean(null_RG))
     floor = {'AUROC': 0.5, 'AUPRC': 0.0, 'sensitivity': 0.0, 'specificity': 0.0}.get(metric)
     largest = middle - floor if floor is not None else 3 * float(np.nanmax(gaps.spread(null_RG)))
+    if not largest > 0:
+        return np.nan
     sign = 1 if metric in metrics.LOWER_IS_BETTER else -1
+    return detectable_gap(null_RG, largest=largest, sign=sign, noise=_noise(rows, metric=metric, kept=kept))
 
-    def stretch(moved: float, g: int) -> float:
-        inside_M = rows.group_M == kept[g]
-        positive, negative = int((rows.label_M & inside_M).sum()), int((~rows.label_M & inside_M).sum())
-        if metric == 'AUROC':
-            at, there = (hanley_mcneil(value, positives=positive, negatives=negative) for value in (middle, middle - moved))
-        elif metric in ('sensitivity', 'specificity'):
-            at, there = binomial(middle, cases=1), binomial(middle - moved, cases=1)
-        else:
-            return 1.0
-        return float(np.sqrt(max(there, 0.0) / at)) if at > 0 else 1.0
 
-    return detectable_gap(null_RG, largest=largest, sign=sign, stretch=stretch) if largest > 0 else np.nan
+def _noise(rows: Grouped, *, metric: str, kept: np.ndarray) -> Noise | None:
+    """Hanley and McNeil's for AUROC, the binomial for a rate, and none for what has no formula."""
+    case_M = ~rows.label_M if metric == 'specificity' else rows.label_M
+    cases_G = np.array([(case_M & (rows.group_M == g)).sum() for g in kept])
+    share_G = cases_G / cases_G.sum()
+    if metric == 'AUROC':
+        positive, negative = int(rows.label_M.sum()), int((~rows.label_M).sum())
+        return Noise(spread=lambda value: float(np.sqrt(hanley_mcneil(value, positives=positive, negatives=negative))), share_G=share_G)
+    if metric in ('sensitivity', 'specificity'):
+        return Noise(spread=lambda value: float(np.sqrt(max(0.0, binomial(value, cases=1)))), share_G=share_G)
+    return None
 
 
 def _odds_rows(rows: Grouped, shown: Cells, *, null: Mapping[str, np.ndarray], where: Row, how: How) -> list[Row]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retfound_jax.evals.logistic import recalibration_lines
+from retfound_jax.evals.logistic import Line, make_line, recalibration_lines
 
 BINS = 15  # equal-width bins of ECE; Guo et al. 2017, "On calibration of modern neural networks", section 3
 RANK_METRICS = ('AUROC', 'AUPRC')
@@ -214,23 +214,37 @@ def bin_index(score_N: np.ndarray, *, bins: int = BINS) -> np.ndarray:
     return np.clip((np.asarray(score_N, np.float64) * bins).astype(np.int64), 0, bins - 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What `binary_metrics` needs of its rows and does not depend on the weights."""
+
+    order: Order
+    line: Line | None
+
+
+def prepare(label_N: np.ndarray, *, score: np.ndarray, only: Collection[str] = BINARY_METRICS) -> Prepared:
+    """Sorts the rows and solves their recalibration once."""
+    lined = not set(LINE_METRICS).isdisjoint(only)
+    return Prepared(order=make_order(label_N, score=score), line=make_line(label_N, score=score) if lined else None)
+
+
 def binary_metrics(
     label_N: np.ndarray,
     *,
     score: np.ndarray,
     threshold: float | None,
     weights: np.ndarray | None = None,
-    order: Order | None = None,
+    prepared: Prepared | None = None,
     only: Collection[str] = BINARY_METRICS,
 ) -> dict[str, np.ndarray]:
     """Those of BINARY_METRICS in `only`; 'positive' is score >= threshold, and without a threshold the decisions are NaN.
 
-    `order` is `make_order` of these rows, for a caller that weights them more than once.
+    `prepared` is `prepare` of these rows, for a caller that weights them more than once.
     """
     weights_NR, single = _weights(weights, n=len(label_N))
     out = {}
     if not set(RANK_METRICS).isdisjoint(only):
-        ranked = rank(order or make_order(label_N, score=score), weights_NR=weights_NR)
+        ranked = rank(prepared.order if prepared else make_order(label_N, score=score), weights_NR=weights_NR)
         out |= {'AUROC': ranked.auroc(), 'AUPRC': ranked.auprc()}
     if threshold is None:
         out |= {name: np.full(weights_NR.shape[1], np.nan) for name in DECISION_METRICS}
@@ -241,7 +255,8 @@ def binary_metrics(
         out['ECE'] = ece(label_N, score=score, weights=weights_NR)
         out['Brier'] = brier(label_N, score=score, weights=weights_NR)
     if not set(LINE_METRICS).isdisjoint(only):
-        out['slope'], out['intercept'] = recalibration_lines(label_N, score=score, weights=weights_NR, tol=1e-8 if single else 1e-4)
+        how = {'tol': 1e-8 if single else 1e-4, 'line': prepared.line if prepared else None}
+        out['slope'], out['intercept'] = recalibration_lines(label_N, score=score, weights=weights_NR, **how)
     return {name: _answer(value_R, single=single) for name, value_R in out.items() if name in only}
 
 

@@ -223,10 +223,10 @@ def _resampled(one: _Target, means: Means, *, kept_M: np.ndarray, counts: np.nda
 
 
 def _judged(label_M: np.ndarray, score_M: np.ndarray, called_M: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    order = metrics.make_order(label_M, score=score_M)
+    prepared = metrics.prepare(label_M, score=score_M)
 
     def values(weights_MR: np.ndarray) -> dict[str, np.ndarray]:
-        found = metrics.binary_metrics(label_M, score=score_M, threshold=None, weights=weights_MR, order=order, only=MEASURED)
+        found = metrics.binary_metrics(label_M, score=score_M, threshold=None, weights=weights_MR, prepared=prepared, only=MEASURED)
         decided = metrics.counts(label_M, predicted=called_M, weights=weights_MR)
         return found | {name: getattr(decided, name) for name in ('sensitivity', 'specificity', 'balanced_accuracy')}
 

@@ -41,7 +41,7 @@ def permuted_metrics(rows: Grouped, *, permutations: int, seed: int) -> Mapping[
     """Each of PERMUTED under the null: [R, G]; pure in its arguments."""
     unit_M, group_U, stratum_U = units(rows)
     group_UR = permuted_groups(group_U, stratum=stratum_U, permutations=permutations, seed=seed)
-    order = metrics.make_order(rows.label_M, score=rows.score_M)
+    prepared = metrics.prepare(rows.label_M, score=rows.score_M)
 
     def block(part: slice) -> list[dict[str, np.ndarray]]:
         group_MR = group_UR[:, part][unit_M]
@@ -51,7 +51,7 @@ def permuted_metrics(rows: Grouped, *, permutations: int, seed: int) -> Mapping[
                 score=rows.score_M,
                 threshold=rows.threshold,
                 weights=(group_MR == g).astype(np.float64),
-                order=order,
+                prepared=prepared,
                 only=PERMUTED,
             )
             for g in range(len(rows.groups))

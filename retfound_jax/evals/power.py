@@ -6,6 +6,7 @@ Letters: R permutations, G groups.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
@@ -47,33 +48,50 @@ def detectable_difference(variance: Callable[[float], float], *, rest: float, at
     return high
 
 
-def detectable_gap(
-    null_RG: np.ndarray, *, largest: float, sign: int = -1, stretch: Callable[[float, int], float] | None = None
-) -> float:
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How the noise grows when one group, `share` of the cases, is worse: `spread(value)` is its size at a value, up to a factor."""
+
+    spread: Callable[[float], float] = lambda value: 1.0
+    share_G: np.ndarray | None = None
+
+    def of_group(self, middle: float, *, moved: float) -> float:
+        """The group's own noise at its lower value."""
+        return self._ratio(middle, moved)
+
+    def of_null(self, middle: float, *, moved: float, g: int) -> float:
+        """Everybody's in the permutations, into which the group is mixed."""
+        return self._ratio(middle, moved * (0.0 if self.share_G is None else float(self.share_G[g])))
+
+    def _ratio(self, middle: float, moved: float) -> float:
+        at = self.spread(middle)
+        return self.spread(middle + moved) / at if at > 0 else 1.0
+
+
+def detectable_gap(null_RG: np.ndarray, *, largest: float, sign: int = -1, noise: Noise | None = None) -> float:
     """The smallest true gap that the permutation test finds with 80 % power at 5 %, whichever group has it; NaN above `largest`.
 
-    The permuted values are what noise does to these groups. One of them is moved by the gap (`sign` is the direction of worse), its noise
-    stretched by `stretch(gap, group)` as a lower AUROC is less certain, and the test is done on each; the hardest group decides.
+    The permuted values are what noise does to these groups. One of them is moved by the gap (`sign` is the direction of worse), with
+    `noise` for that a lower AUROC is less certain, and the test is done on each; the hardest group decides.
     """
     null_RG = null_RG[np.isfinite(null_RG).all(axis=1)]
     if len(null_RG) < 2:
         return np.nan
-    critical = np.quantile(null_RG.max(axis=1) - null_RG.min(axis=1), 1 - ALPHA)
-    shared = {'critical': critical, 'largest': largest, 'sign': sign}
-    stretches = [(lambda moved, g=g: stretch(moved, g)) if stretch else (lambda moved: 1.0) for g in range(null_RG.shape[1])]
-    return float(np.max([_needed(null_RG, g, stretch=stretches[g], **shared) for g in range(null_RG.shape[1])]))
+    critical = float(np.quantile(null_RG.max(axis=1) - null_RG.min(axis=1), 1 - ALPHA))
+    shared = {'critical': critical, 'largest': largest, 'sign': sign, 'noise': noise or Noise()}
+    return float(np.max([_needed(null_RG, g, **shared) for g in range(null_RG.shape[1])]))
 
 
-def _needed(
-    null_RG: np.ndarray, g: int, *, critical: float, largest: float, sign: int, stretch: Callable[[float], float]
-) -> float:
+def _needed(null_RG: np.ndarray, g: int, *, critical: float, largest: float, sign: int, noise: Noise) -> float:
     """The smallest gap of this one group, by halving; NaN above `largest`."""
     others_RH = np.delete(null_RG, g, axis=1)
-    top_R, bottom_R, middle = others_RH.max(axis=1), others_RH.min(axis=1), null_RG[:, g].mean()
+    top_R, bottom_R, middle = others_RH.max(axis=1), others_RH.min(axis=1), float(null_RG[:, g].mean())
 
-    def power(moved: float) -> float:
-        group_R = middle + sign * moved + stretch(moved) * (null_RG[:, g] - middle)
-        return float((np.maximum(top_R, group_R) - np.minimum(bottom_R, group_R) > critical).mean())
+    def power(size: float) -> float:
+        moved = sign * size
+        group_R = middle + moved + noise.of_group(middle, moved=moved) * (null_RG[:, g] - middle)
+        needed = critical * noise.of_null(middle, moved=moved, g=g)
+        return float((np.maximum(top_R, group_R) - np.minimum(bottom_R, group_R) > needed).mean())
 
     if power(largest) < POWER:
         return np.nan
