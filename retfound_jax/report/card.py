@@ -10,6 +10,7 @@ from typing import Any
 from retfound_jax.core.demographics import NOT_A_GROUP
 from retfound_jax.core.errors import UsageError
 from retfound_jax.core.files import read_json
+from retfound_jax.report.card_curves import ByGroup, has_table, read_by_group
 from retfound_jax.report.card_read import Evaluation, Weights, config_hash, read_evaluations, read_weights
 from retfound_jax.report.census import LABEL
 from retfound_jax.report.collect import TrainingRun, read_manifest, read_run
@@ -96,6 +97,7 @@ class Card:
     weights: Weights | None
     trained_on: str  # fingerprint of the rows it was trained on, '' where the checkpoint does not say
     studies: tuple[StudyTable, ...]
+    by_group: tuple[ByGroup, ...]  # what studies say of groups
     facts: Facts
     image_side: int | None  # [px]
     start: Start | None = None  # None where it started from a run of ours, from nothing, or from weights of which nothing is declared
@@ -196,6 +198,7 @@ def collect_card(
         weights=read_weights(workdir, step=step),
         trained_on=_trained_on(workdir, step=step),
         studies=tuple(table for folder in studies for table in _study(folder)),
+        by_group=tuple(one for folder in studies for one in read_by_group(folder)),
         facts=said,
         image_side=_side((run or before).config),
         start=start,
@@ -206,7 +209,7 @@ def collect_card(
 def _study(folder: Path) -> tuple[StudyTable, ...]:
     if not folder.is_dir() or not is_study(folder):
         raise UsageError(f'--study {folder} is not the directory of a study; give the --workdir of `retfound table`')
-    return read_study(folder)
+    return () if read_by_group(folder) and not has_table(folder) else read_study(folder)
 
 
 def _data(folder: Path | None, role: str) -> Data | None:

@@ -6,15 +6,17 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from retfound_jax.report import study_figures
+from retfound_jax.report import card_curves, study_figures
 from retfound_jax.report.blocks import Cell, Pictures, Section, Table, Text
 from retfound_jax.report.card import Card
+from retfound_jax.report.card_curves import ByGroup
 from retfound_jax.report.study import ADAPTED, Line, StudyTable, line_place
 from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, percent, plural
 
 ID, TITLE = 'labels', '4. How much fine-tuning data does my task need?'
 _PICTURES = 2
 _NEEDED = 2
+_SLOPES = 3  # sentences on groups
 
 
 def section(card: Card) -> Section:
@@ -29,6 +31,8 @@ def section(card: Card) -> Section:
                 'absent',
             )
         )
+    for one in card.by_group:
+        blocks += _grouped(one, frozenset({*card.labels, *(card.tables.targets if card.tables else ())}))
     for table, lines in curves:
         blocks += [Text(words, 'lead') for words in _saved(table, lines)]
         blocks += _drawn(table, lines)
@@ -59,6 +63,14 @@ def had(card: Card) -> tuple[str, ...]:
 def class_words(name: str, known: Iterable[str]) -> str:
     """A class as a sentence names it."""
     return {'0': 'without it', '1': 'with it'}.get(name, name) if set(known) <= {'0', '1'} else f'“{nice(name)}”'
+
+
+def _grouped(found: ByGroup, targets: frozenset[str]) -> list[Any]:
+    """Whether groups need other numbers of labels, as far as a study says it of these targets."""
+    drawn = 'Drawn photographs, not patients: ' if found.drawn else ''
+    said = [Text(f'{drawn}{clean(words)}') for words in found.sentences(on='labels', targets=targets)[:_SLOPES]]
+    shown = card_curves.table(found, targets=targets) if said else None
+    return [*said, *([shown] if shown else [])]
 
 
 def curves_of(card: Card) -> list[tuple[StudyTable, tuple[Line, ...]]]:

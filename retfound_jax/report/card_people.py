@@ -10,13 +10,14 @@ from retfound_jax.core.demographics import NOT_A_GROUP
 from retfound_jax.core.suppression import note
 from retfound_jax.report.blocks import Cell, Section, Table, Text
 from retfound_jax.report.card import Card, Data
-from retfound_jax.report.words import count, joined, nice, percent, plural
+from retfound_jax.report.words import clean, count, joined, nice, percent, plural
 
 ID, TITLE = 'people', '2. Who was it trained on?'
 COLUMNS = ('sex', 'age', 'ethnicity', 'country', 'site', 'camera')  # what the four questions ask of every dataset
 _OTHERS = ('diabetes_type', 'source')  # told where they are recorded
 NAMES = {'sex': 'Sex', 'age': 'Age', 'ethnicity': 'Ethnicity', 'country': 'Country', 'site': 'Site', 'camera': 'Camera',
          'diabetes_type': 'Diabetes type', 'source': 'Source'}  # fmt: skip
+_STUDIES = 2  # sentences of a study
 _SHOWN = 8  # groups of a column; the rest is summed up
 
 
@@ -67,7 +68,20 @@ def section(card: Card) -> Section:
         blocks.append(Text('It was pretrained on the same dataset, without labels.'))
     if card.run is not None and card.pretrain is None:
         blocks.append(_start(card))
+    blocks += _composition_studies(card)
     return Section(id=ID, title=TITLE, blocks=tuple(blocks))
+
+
+def _composition_studies(card: Card) -> list[Text]:
+    """What other studies say of who is in the pretraining, for these labels."""
+    targets = frozenset({*card.labels, *(card.tables.targets if card.tables else ())})
+    said = []
+    for one in card.by_group:
+        drawn = 'drawn photographs, not patients; ' if one.drawn else ''
+        said += [
+            Text(f'A study ({drawn}{one.title}): {clean(words)}') for words in one.sentences(on='composition', targets=targets)[:_STUDIES]
+        ]
+    return said
 
 
 def unrecorded(data: Data) -> tuple[str, ...]:

@@ -258,3 +258,31 @@ def test_what_was_done_about_gaps_is_told(tmp_path: Path) -> None:
     assert 'A threshold for each group' in page and '−.150 (−.200 to −.100)' in page and '−.012 (−.030 to .010)' in page
     assert 'drawn by sex and age, at temperature 0; losses were weighed by how badly their group does (group-DRO), groups by sex' in page
     assert 'not built in: a threshold for each group' in answers(again)['fairness'].text
+
+
+def test_what_a_study_says_of_groups_is_told(tmp_path: Path) -> None:
+    card = card_runs.task_card(tmp_path, by=('sex',))
+    point = {'adaptation': 'probe', 'method': 'mae', 'words': 'MAE', 'composition': None, 'target': 'disease', 'per_seed': []}
+    points = [
+        point | {'fraction': f, 'group': group, 'value': f, 'low': f - 0.05, 'high': f + 0.05}
+        for f in (0.25, 0.75)
+        for group in ('F', 'M', 'gap')
+    ]
+    told = {'format': 'retfound by group 1', 'title': 'Who is in it', 'by': 'sex', 'metric': 'AUROC', 'drawn': False, 'points': points}
+    slope = {'on': 'labels', 'target': 'disease', 'group': 'F', 'sentence': 'F moved.'}
+    write_json(
+        tmp_path / 'study' / 'tables' / 'learning_by_group.json',
+        told | {'slopes': [slope, slope | {'group': 'gap', 'sentence': 'The gap moved.'}]},
+    )
+    bias = {'on': 'composition', 'target': 'disease', 'group': 'gap', 'sentence': 'The lead of F grew.'}
+    write_json(
+        tmp_path / 'study' / 'tables' / 'bias.json',
+        told | {'drawn': True, 'slopes': [bias, bias | {'target': 'another', 'sentence': 'No.'}]},
+    )
+    (tmp_path / 'study' / 'cells').mkdir()
+    page = words(card_page.build_page(collect_card(card.subject.path, studies=[tmp_path / 'study'])))
+    assert page.index('The gap moved.') < page.index('F moved.') and 'AUROC of each group by share of the labels, by sex' in page
+    assert 'A study (drawn photographs, not patients; Who is in it): The lead of F grew.' in page and 'No.' not in page
+    write_json(tmp_path / 'study' / 'tables' / 'bias.json', told | {'format': 'another', 'slopes': []})
+    with pytest.raises(UserError, match='its format is'):
+        collect_card(card.subject.path, studies=[tmp_path / 'study'])
