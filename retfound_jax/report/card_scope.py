@@ -94,10 +94,23 @@ def _covered(card: Card) -> Table:
     return Table(
         caption='What the evidence covers',
         head=('', 'Covered', 'How', 'Out of scope'),
-        rows=tuple(rows),
+        rows=(_images(card), *rows),
         words=frozenset({1, 2, 3}),
         note=f'Covered: at least {FLOOR} patients. Whatever is not listed as covered is out of scope until it is measured.',
     )
+
+
+def _images(card: Card) -> tuple[Cell, ...]:
+    kinds = card.data.modality() if card.data else ()
+    small = f'; images of fewer than {card.image_side} px' if card.image_side else ''
+    if not kinds:
+        return (
+            Cell('Images'),
+            Cell('missing', absent=True),
+            Cell('not recorded', absent=True),
+            Cell(f'nothing shows for which kind it works{small}'),
+        )
+    return Cell('Images'), Cell(joined(kinds)), Cell('the kind that was learned and judged'), Cell(f'other kinds of images{small}')
 
 
 def _row(card: Card, name: str, *, judged: bool) -> tuple[Cell, ...]:

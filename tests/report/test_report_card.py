@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from pathlib import Path
 
 import card_runs
+import numpy as np
 import pytest
 import report_runs
 
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.core.files import read_json, write_json
+from retfound_jax.evals.tables import EvalConfig, evaluate
 from retfound_jax.report import card_limits, card_origin, card_page, card_people, card_scope, card_validation, checklist
 from retfound_jax.report.card import Card, collect_card
 from retfound_jax.report.card_answers import answers
@@ -171,6 +174,23 @@ def test_groups_of_the_table_that_are_withheld_have_no_number_anywhere(tmp_path:
     line = next(line for line in body.splitlines() if line.startswith('| Ethnicity: Asian'))
     assert not re.search(r'\d', line.replace('fewer than 20', ''))
     assert 'Asian; Black' in next(limit.evidence for limit in card_limits.limits(again) if 'small groups' in limit.what)
+
+
+def test_a_small_group_of_a_real_evaluation_is_in_no_output(tmp_path: Path) -> None:
+    card = card_runs.task_card(tmp_path, by=('ethnicity',))
+    run = card.subject.path
+    test, val = (report_runs.make_predictions('single', split=split, patients=200, seed=seed) for split, seed in (('test', 5), ('val', 6)))
+    few = np.where(np.arange(400) < 14, 'Rare', np.where(np.arange(400) < 200, 'Asian', 'White'))  # two images a patient
+    test = dataclasses.replace(test, columns={**test.columns, 'ethnicity': few})
+    write_json(run / 'tables' / 'metrics_test.json', evaluate(test, validation=val, config=EvalConfig(by=('ethnicity',), replicates=20)))
+    markdown = card_page.build_markdown(collect_card(run))
+    head, _, body = markdown.partition('\n# ')
+    assert 'Rare' not in head
+    rows = [line.split(' | ') for line in body.splitlines() if line.startswith(('| Ethnicity: ', '| Everybody'))]
+    counts = {cells[0].removeprefix('| '): cells[1] for cells in rows}
+    assert not counts['Ethnicity: Rare'].isdecimal()
+    shown = sum(int(n) for name, n in counts.items() if n.isdecimal() and name != 'Everybody')
+    assert not 0 < int(counts['Everybody']) - shown < 20
 
 
 def test_energy_is_time_times_a_power_that_is_known(tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ def test_a_run_that_was_never_judged_is_judged_by_the_groups_asked_for(tmp_path:
     page = (run / 'card.html').read_text()
     assert 'Sex: F' in page and 'Drawn by a program.' in page and 'the images were drawn by a program' in page
     capsys.readouterr()
-    assert call('--card', '--by', 'age', '--workdir', run) == 0
+    assert call('--card', '--by', 'age', '--workdir', run, '--out', tmp_path / 'here' / 'report.html') == 0
+    assert all((tmp_path / 'here' / name).exists() for name in ('report.html', 'card.html', 'card.md'))
     assert read_json(run / 'tables' / 'metrics_test.json')['by'] == ['sex', 'age_band']
 
 
