@@ -54,8 +54,9 @@ def run(values: flags.FlagValues) -> None:
     _verb('evaluate', '--workdir', root / 'finetune', '--by', ','.join(wanted.by))
     _stage('5/5  Report')
     notice = [] if values.source else ['--notice', _DRAWN]
-    _verb('report', '--workdir', root / 'finetune', '--out', root / 'report.html', *notice)
-    print(f'\nDone in {(time.monotonic() - begun) / 60:.1f} minutes. Open this page in a browser:\n{root / "report.html"}')
+    _verb('report', '--card', '--by', ','.join(wanted.by), '--workdir', root / 'finetune', '--out', root / 'report.html', *notice)
+    pages = f'{root / "report.html"}\n{root / "card.html"}'
+    print(f'\nDone in {(time.monotonic() - begun) / 60:.1f} minutes. Open these pages in a browser:\n{pages}')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
