@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _COLUMNS = (('AMR', 'AFR', 'EMR'), ('EUR', 'SEAR', 'WPR'))  # of the map: three 
 _TILES = 12  # in a row
 _GAP = 1.5  # [tiles] between regions
 _PALE, _EDGE = '#eef1f4', '#9aa5b1'
+_KNOWN = 1 / 3  # share of cells that must be shown for a heat table to be worth its place
 _MOST_ROWS, _MOST_COLUMNS = 24, 9  # of a heat table
 
 
@@ -208,13 +210,22 @@ def _blue(strength: float) -> tuple[float, float, float]:
     return tuple(a + (b - a) * strength for a, b in zip(pale, dark, strict=True))
 
 
-def heat_tables(found: Composition) -> list[Table]:
-    """Patients by two fields, for each intersection that was counted."""
-    return [_heat(found, pair) for pair in found.pairs()]
+def heat_tables(found: Composition) -> tuple[list[Table], list[Values]]:
+    """Patients by two fields, for each intersection that was counted; and those of which most had to be withheld."""
+    shown, left = [], []
+    for pair in found.pairs():
+        cells = [found.count(*values, fields=pair) for values in itertools.product(*(_somebody(found, name) for name in pair))]
+        known = sum(not cell.hidden and not cell.nobody for cell in cells)
+        (shown if known > _KNOWN * sum(not cell.nobody for cell in cells) else left).append(pair)
+    return [_heat(found, pair) for pair in shown], left
+
+
+def _somebody(found: Composition, field: str) -> list[str]:
+    return [value for value in found.values(field) if not found.count(value, fields=(field,)).nobody]
 
 
 def _heat(found: Composition, pair: Values) -> Table:
-    down, across = ([value for value in found.values(name) if not found.count(value, fields=(name,)).nobody] for name in pair)
+    down, across = (_somebody(found, name) for name in pair)
     rows_left, columns_left = max(0, len(down) - _MOST_ROWS), max(0, len(across) - _MOST_COLUMNS)
     down, across = down[:_MOST_ROWS], across[:_MOST_COLUMNS]
     cells = {(row, column): found.count(row, column, fields=pair) for row in down for column in across}

@@ -24,12 +24,13 @@ CHANGES_HEAD = ('Field', 'From', 'To', 'Cells', 'Patients')
 def contents(found: Composition, place: int = 0) -> str:
     """How much of what."""
     manifest, everybody = found.manifests[place], found.count(place=place)
-    kinds = joined(_MODALITIES.get(kind, clean(kind) or 'of a kind not named') for kind in manifest.get('modality') or {}) or 'images'
+    named = [_MODALITIES.get(kind, clean(kind)) for kind in manifest.get('modality') or {} if kind]
+    kinds = f': {joined(named)}' if named else '; of which kind is not recorded'
     if everybody.hidden:
-        return f'{kinds[:1].upper() + kinds[1:]} of fewer than {FLOOR} patients; how many is withheld.'
+        return f'Images of fewer than {FLOOR} patients{kinds}. How many is withheld.'
     splits = [f'{split} {count(found.count(place=place, split=split).patients)}' for split in found.splits[place]]
     return (
-        f'{count(everybody.images)} images of {plural(everybody.patients or 0, "patient")}: {kinds}. '
+        f'{count(everybody.images)} images of {plural(everybody.patients or 0, "patient")}{kinds}. '
         f'Patients by split: {", ".join(splits)}. Nobody is in two splits.'
     )
 

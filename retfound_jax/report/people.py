@@ -63,7 +63,12 @@ def coverage_blocks(found: Composition) -> list[Block]:
     odd = coverage.unnamed_countries(found)
     if odd:
         made.append(Text(f'Written as a country, and none that is known: {joined(map(nice, odd[:_SHOWN]))}.', 'absent'))
-    return [*made, *coverage.heat_tables(found)]
+    tables, left = coverage.heat_tables(found)
+    made += tables
+    if left:
+        named = '; '.join(' and '.join(known.name_of(field).lower() for field in pair) for pair in left)
+        made.append(Text(f'Not shown, since most of their cells hold too few patients: {named}.', 'quiet'))
+    return made
 
 
 def unknown_fields(found: Composition) -> list[str]:
@@ -110,16 +115,18 @@ def field_table(found: Composition, field: str) -> Table:
     heading = 'Age [years]' if field == AGE else names
     schemes = joined(_schemes(found)) if field == 'ethnicity' else ''
     notes = (
-        f'{rest} more in composition.csv' if rest else '', 'a patient with images of two values counts in both' if _several(field) else '',
+        f'{rest} more in composition.csv' if rest else '',
+        'a patient with images of two values counts in both' if _twice(found, field) else '',
         f'classified by {schemes}' if schemes else '',
     )
     note = '; '.join(filter(None, notes))
-    head = (heading, *_columns(found))
+    head = ('Class' if field.startswith(LABEL) else heading, *_columns(found))
     return Table(caption=heading, head=head, rows=tuple(rows), note=f'{note[:1].upper() + note[1:]}.' if note else '')
 
 
-def _several(field: str) -> bool:
-    return field in census.OF_IMAGES or field.startswith(LABEL)
+def _twice(found: Composition, field: str) -> bool:
+    """Whether the patients of the values are more than there are."""
+    return sum(found.count(value, fields=(field,)).patients or 0 for value in found.values(field)) > (found.count().patients or 0)
 
 
 def _schemes(found: Composition) -> list[str]:
