@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import stdtrit
 
 from retfound_jax.evals.delong import group_delong
 from retfound_jax.evals.permutation import Grouped
@@ -37,8 +37,9 @@ class Against:
 def failing_rows(rows: Grouped, *, null: Mapping[str, np.ndarray], level: float) -> list[Row]:
     """A row for each group and metric: how far it falls short of the rest (positive is worse), with interval and one-sided p.
 
-    The interval is normal with the clustered variance (Obuchowski 1997 for AUROC); p is the share of permutations in which this group's own
-    value is as bad, so it needs no normal distribution and cannot be below 1 / (permutations + 1).
+    The interval is Student's with the clustered variance (Obuchowski 1997 for AUROC) and as many patients as decide it in the group; p is
+    the share of permutations in which this group's own value is as bad, so it needs no such distribution and cannot be below
+    1 / (permutations + 1).
     """
     out = []
     for metric in JUDGED:
@@ -47,7 +48,7 @@ def failing_rows(rows: Grouped, *, null: Mapping[str, np.ndarray], level: float)
             if not np.isfinite(found.value) or not np.isfinite(found.rest):
                 continue
             null_R = null[metric][np.isfinite(null[metric][:, g]), g]
-            half = norm.ppf(0.5 + level / 2) * np.sqrt(found.difference_variance)
+            half = stdtrit(_deciding(rows, g, metric=metric) - 1, 0.5 + level / 2) * np.sqrt(found.difference_variance)
             shortfall = found.rest - found.value
             counts = _counts(rows, g)
             out.append(
@@ -159,6 +160,13 @@ def design_effect(rows: Grouped, *, metric: str) -> float:
 def _counts(rows: Grouped, g: int) -> dict[str, int]:
     inside_M = rows.group_M == g
     return {'n_patients': len(np.unique(rows.patient_M[inside_M])), 'n_positive': int(rows.label_M[inside_M].sum())}
+
+
+def _deciding(rows: Grouped, g: int, *, metric: str) -> int:
+    """The group's patients of the rarer class, or of the class whose rate it is; at least 2."""
+    inside_M = rows.group_M == g
+    sizes = {label: len(np.unique(rows.patient_M[inside_M & (rows.label_M == label)])) for label in (True, False)}
+    return max(2, min(sizes.values()) if metric == 'AUROC' else sizes[metric == 'sensitivity'])
 
 
 def _negatives(rows: Grouped, g: int) -> int:

@@ -144,7 +144,7 @@ def _gap_row(rows: Grouped, shown: Cells, *, metric: str, null_RG: np.ndarray, w
         return None
     names = [group for group, kept in zip(shown, kept_G, strict=True) if kept]
     replicates_GR = np.stack([shown[group].replicates[where['target'], metric] for group in names])
-    found = gaps.gap(value_G[kept_G], replicates=replicates_GR, level=how.level, most=np.inf if metric == 'slope' else 1.0)
+    found = gaps.gap(value_G[kept_G], replicates=replicates_GR, level=how.level, most=gaps.most(metric))
     null_RG = null_RG[:, kept_G]
     null_R = gaps.spread(null_RG[np.isfinite(null_RG).all(axis=1)])
     best, worst = gaps.best_and_worst(value_G[kept_G], metric=metric)

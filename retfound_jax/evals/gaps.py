@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retfound_jax.evals.metrics import LOWER_IS_BETTER
+from retfound_jax.evals.metrics import LINE_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,11 @@ def widest(difference_C: np.ndarray, *, replicates: np.ndarray, level: float, mo
     high = (np.abs(difference_C) + c * error_C).max()
     low = (np.abs(difference_C) - c * error_C).max()
     return Gap(value=value, low=max(0.0, float(low)), high=min(most, float(high)))
+
+
+def most(metric: str) -> float:
+    """The largest difference that two groups can have."""
+    return np.inf if metric in (*LINE_METRICS, *REGRESSION_METRICS) else 2.0 if metric == 'kappa_quadratic' else 1.0
 
 
 def spread(value_XG: np.ndarray) -> np.ndarray:

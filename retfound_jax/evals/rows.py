@@ -13,6 +13,7 @@ import numpy as np
 from retfound_jax.evals import gaps, metrics
 from retfound_jax.evals.bootstrap import percentile_interval
 from retfound_jax.evals.cells import MACRO, Cell, Thresholds
+from retfound_jax.evals.views import View
 from retfound_jax.evals.withholding import Withholding
 
 GAP = 'gap (max-min)'
@@ -40,7 +41,8 @@ def cell_rows(
             rows.append(row | {'value': None, 'low': None, 'high': None, 'note': note or 'undefined: the values do not vary'})
             continue
         replicates_R = cell.replicates[target, metric]
-        interval = percentile_interval(replicates_R, value=value, level=level_of_interval)
+        cases = deciding(cell.view, target=target, metric=metric)
+        interval = percentile_interval(replicates_R, value=value, level=level_of_interval, cases=cases)
         if interval.dropped > _MANY_DROPPED * len(replicates_R):
             note = f'{note}; ' if note else ''
             valid = len(replicates_R) - interval.dropped
@@ -70,7 +72,7 @@ def gap_rows(cells: Mapping[str, Cell], *, level: str, by: str, level_of_interva
         if len(value) < 2:
             continue
         value_G, replicates_GR = np.array(list(value.values())), np.stack([shown[group].replicates[target, metric] for group in value])
-        found = gaps.gap(value_G, replicates=replicates_GR, level=level_of_interval)
+        found = gaps.gap(value_G, replicates=replicates_GR, level=level_of_interval, most=gaps.most(metric))
         best, worst = (list(value)[g] for g in gaps.best_and_worst(value_G, metric=metric))
         dropped = int((~np.isfinite(replicates_GR)).any(axis=0).sum())
         totals = {name: _sum(counted[group][name] for group in value) for name in ('n_images', 'n_patients', 'n_positive')}
@@ -80,6 +82,17 @@ def gap_rows(cells: Mapping[str, Cell], *, level: str, by: str, level_of_interva
             | {'note': f'best {best}, worst {worst}, of {len(value)} groups'}
         )
     return rows
+
+
+def deciding(view: View, *, target: str, metric: str) -> int:
+    """The patients that decide how certain a metric is: those of the rarer class, of a rate those whose rate it is."""
+    if target == MACRO or view.kind == 'regress':
+        return len(np.unique(view.patient_M))
+    label_M = view.label_MT[:, view.targets.index(target)]
+    positive, negative, both = (len(np.unique(view.patient_M[kept])) for kept in (label_M > 0, label_M == 0, ~np.isnan(label_M)))
+    name = metric.removesuffix('@group')
+    needed = [positive] * (name in _NEEDS_POSITIVE) + [negative] * (name in _NEEDS_NEGATIVE)
+    return min(needed, default=both)
 
 
 def _printable(

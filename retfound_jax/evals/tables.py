@@ -24,7 +24,7 @@ from retfound_jax.evals.cells import MACRO, OWN_METRICS, Cell, joint_confusion, 
 from retfound_jax.evals.fairness import NOTHING, How, judge
 from retfound_jax.evals.group_thresholds import ByTarget, GroupThresholds, choose_by_group
 from retfound_jax.evals.predictions import Predictions
-from retfound_jax.evals.rows import Row, cell_rows, gap_rows
+from retfound_jax.evals.rows import Row, cell_rows, deciding, gap_rows
 from retfound_jax.evals.subgroups import group_masks, parse_by
 from retfound_jax.evals.thresholds import Rule, choose
 from retfound_jax.evals.views import LEVELS, View, base_targets, make_view
@@ -213,7 +213,8 @@ class _Work:
         blocks = map_blocks(block, counts=self.counts_PR, patient=patient_M)
         areas, curves = [area_R for area_R, _ in blocks], [curve for _, found in blocks for curve in found]
         value = float(metrics.auroc(label_M, score=score_M))
-        area = percentile_interval(np.concatenate(areas), value=value, level=self.config.level)
+        cases = deciding(view, target=view.targets[t], metric='AUROC')
+        area = percentile_interval(np.concatenate(areas), value=value, level=self.config.level, cases=cases)
         tail = (1 - self.config.level) / 2
         low, high = np.quantile(np.stack(curves), [tail, 1 - tail], axis=0) if curves else np.full((2, len(ROC_GRID)), np.nan)
         bands = {'fpr': ROC_GRID, 'tpr': _on_grid(point.fpr_GR[:, 0], point.tpr_GR[:, 0]), 'low': low, 'high': high}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from retfound_jax.evals import metrics
-from retfound_jax.evals.bootstrap import bootstrap, patient_counts, patient_index, percentile_interval
+from retfound_jax.evals.bootstrap import bootstrap, expanded_tail, patient_counts, patient_index, percentile_interval
 from retfound_jax.evals.delong import delong
 
 
@@ -64,3 +65,15 @@ def test_copies_of_an_image_do_not_narrow_the_interval() -> None:
 def test_patients_without_a_name_stand_alone() -> None:
     index, patients = patient_index(np.array(['a', '', 'b', '', 'a']), key=np.array(['1', '2', '3', 'b', '5']))
     assert patients == 4 and index[0] == index[4] and len(set(index[:4])) == 4
+
+
+def test_few_cases_widen_the_interval_to_that_of_student() -> None:
+    # of a mean: the bootstrap's spread is sqrt((n - 1) / n) of the standard error, and Student's t stands where the normal one stood
+    n, rng = 12, np.random.default_rng(0)
+    values = rng.normal(size=n)
+    found = percentile_interval(values.mean() + values.std() / np.sqrt(n) * rng.normal(size=200_000), value=values.mean(), cases=n)
+    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+    for cases, tail in ((20, 0.0159), (10_000, 0.025)):
+        assert expanded_tail(0.95, cases=cases) == pytest.approx(tail, abs=1e-4)
+    assert expanded_tail(0.95, cases=0) == expanded_tail(0.95, cases=2) > 0
