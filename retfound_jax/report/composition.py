@@ -198,10 +198,10 @@ def _together(found: Sequence[Mapping[tuple[str, Values, Values], int]]) -> dict
 def _hidden(patients: Mapping[Key, int]) -> frozenset[Key]:
     """What may not be shown: first so that no sums of all these tables fix a small count, then so that none bounds it below the floor."""
     hidden = withheld(patients, sums=_sums(patients), rank=_worth)
-    for field in sorted({key.fields for key in patients if len(key.fields) == 1}):
-        keys = [key for key in patients if key.fields == field]
+    for fields in sorted({key.fields for key in patients if key.fields}, key=lambda names: (len(names), names)):
+        keys = [key for key in patients if key.fields == fields]
         if hidden.intersection(keys):
-            hidden |= _bounded(patients, keys, hidden)
+            hidden |= _bounded(patients, keys, hidden) if len(fields) == 1 else _bounded_cells(patients, keys, hidden)
     return hidden
 
 
@@ -222,6 +222,20 @@ def _bounded(patients: Mapping[Key, int], keys: Sequence[Key], hidden: frozenset
         key: suppression.Count(atoms=inside(key), unprinted=key in hidden, total=not key.fields and key not in hidden, order=_worth(key))
         for key in (*keys, *totals) if patients[key]
     }
+    return suppression.withheld(counts, people=np.array([patients[atom] for atom in atoms]))
+
+
+def _bounded_cells(patients: Mapping[Key, int], cells: Sequence[Key], hidden: frozenset[Key]) -> frozenset[Key]:
+    """What of an intersection has to be withheld besides, looked at with its margins."""
+    atoms = [key for key in cells if patients[key]]
+    counts = {key: suppression.Count(atoms=(at,), unprinted=key in hidden) for at, key in enumerate(atoms)}
+    for at in (0, 1):
+        margins: dict[Key, list[int]] = {}
+        for place, key in enumerate(atoms):
+            margins.setdefault(Key(place=key.place, fields=key.fields[at : at + 1], values=key.values[at : at + 1]), []).append(place)
+        for key, inside in margins.items():
+            if patients.get(key) == sum(patients[atoms[place]] for place in inside):  # not where a patient is in several values
+                counts[key] = suppression.Count(atoms=inside, unprinted=key in hidden, total=key not in hidden)
     return suppression.withheld(counts, people=np.array([patients[atom] for atom in atoms]))
 
 

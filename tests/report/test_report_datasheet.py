@@ -138,7 +138,7 @@ def test_a_dataset_that_says_nothing_of_people(tmp_path):
 
 
 def test_ten_thousand_sites_fit_a_page(tmp_path):
-    columns = census_datasets.people(12_000, sites=10_000)
+    columns = census_datasets.people(10_500, sites=10_000)
     columns = {name: columns[name] for name in ('split', 'patient', 'site', 'sex')}
     folder = census_datasets.write(tmp_path / 'many', columns, labels={})
     datasheet.write(datasheet.read([folder]), out=tmp_path / 'out')
