@@ -98,10 +98,14 @@ def _table(study: Any, values: flags.FlagValues) -> None:
 
 
 def _groups(study: Any, folder: Path, *, out: Path, formats: Sequence[str]) -> list[Path]:
-    """The tables and figures by group; prints what the slopes say."""
+    """The tables and figures by group; prints what they say."""
     from retfound_jax.report import group_curves
-    from retfound_jax.studies import group_tables, making
+    from retfound_jax.studies import group_tables, making, means_tables
 
+    if study.groups.plain:
+        means = making.means(study, folder=folder)
+        print('\n'.join(means_tables.sentences(means, study)))
+        return means_tables.write(means, study, out=out / 'tables', formats=formats)
     found = making.by_group(study, folder=folder)
     told = [slope for slope in found.slopes if slope.on == 'composition' or slope.found.verdict != 'not shown']
     print('\n'.join(group_tables.sentence(slope, found) for slope in told) or 'too few points yet to say how the groups move')

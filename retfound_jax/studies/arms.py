@@ -79,7 +79,7 @@ class Ground:
         """The whole configuration of a cell's fine-tuning; a probe takes its encoder, its data and its seed."""
         study, one = self.study, self.study.dataset(spec.train_on)
         recipe = study.method(spec.method).recipe or study.recipe
-        data = self.data(spec.train_on, recipe.data)
+        data = dataclasses.replace(self.data(spec.train_on, recipe.data), balance=recipe.data.balance, groups=recipe.data.groups)
         if one.compose:
             images = max(1, round(spec.fraction * one.compose.images))
             data = dataclasses.replace(data, compose=dataclasses.replace(one.compose, images=images), draw=spec.seed)

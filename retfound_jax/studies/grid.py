@@ -54,6 +54,7 @@ class GroupQuestion:
     group: str = ''  # the value whose share in the pretraining varies; '' none does
     # Values that are one group, as (name, values), such as ('under 60', ('<40', '40-49', '50-59')); () each value is one.
     merged: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    plain: str = ''  # the method that other means against gaps are set against; '' the methods are no such means
 
     def values(self, group: str) -> tuple[str, ...]:
         """Of a group."""

@@ -11,7 +11,9 @@ from retfound_jax.registry import checkpoints
 from retfound_jax.studies import render
 from retfound_jax.studies.by_group import ByGroup, collect
 from retfound_jax.studies.grid import Study
-from retfound_jax.studies.rows import Judged, Result, arms, read_results
+from retfound_jax.studies.means import Means
+from retfound_jax.studies.means import collect as collect_means
+from retfound_jax.studies.rows import Arm, Judged, Result, arms, read_results
 from retfound_jax.studies.tables import Table, make_table
 
 
@@ -64,13 +66,23 @@ def by_group(study: Study, *, folder: Path) -> ByGroup:
     Raises:
       UserError: none is finished, or one is damaged. UsageError: the test images have no such groups.
     """
+    compositions = {method.name: method.share(study.groups.values(study.groups.group)) for method in study.methods}
+    return collect(_arms(study, folder), question=study.groups, compositions=compositions)
+
+
+def means(study: Study, *, folder: Path) -> Means:
+    """What the means against a gap did; errors as in `by_group`, and UsageError where the plain training is not finished."""
+    return collect_means(_arms(study, folder), question=study.groups, plain=study.groups.plain)
+
+
+def _arms(study: Study, folder: Path) -> list[Arm]:
+    """On the first dataset of the study."""
     wanted = {_key(spec) for spec in study.cells()}
     results = [result for result in _found(folder) if _key(result) in wanted]
     every = [arm for arm in arms(results, judged=study.judged) if arm.key.test_on == study.data[0].name]
     if not every:
         raise UserError(f'{folder} holds no finished cell of {study.name} that was tested on {study.data[0].name}')
-    compositions = {method.name: method.share(study.groups.values(study.groups.group)) for method in study.methods}
-    return collect(every, question=study.groups, compositions=compositions)
+    return every
 
 
 def write(table: Table, *, out: Path, formats: Iterable[str] = render.FORMATS) -> list[Path]:

@@ -66,11 +66,12 @@ def place(root: Path, method: Method, *, seed: int, data: DataConfig, fingerprin
     """The pretraining of a method and seed in the study directory `root`.
 
     Args:
-      data: the dataset as the study has it, with the image form of the recipe; labels and composition are the recipe's own.
+      data: the dataset as the study has it, with the image form of the recipe; labels, composition and balance are the recipe's own.
       fingerprint: of the dataset.
     """
     recipe = method.pretraining.recipe
-    given = dataclasses.replace(data, labels=recipe.task.labels, compose=recipe.data.compose, draw=seed, views=recipe.data.views)
+    own = {name: getattr(recipe.data, name) for name in ('compose', 'balance', 'groups', 'views')}
+    given = dataclasses.replace(data, labels=recipe.task.labels, draw=seed, **own)
     config = align(dataclasses.replace(recipe, data=given, seed=seed))
     told = json.dumps([told_of(config), fingerprint], sort_keys=True)
     stands = hashlib.sha256(told.encode()).hexdigest()

@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
 
 from retfound_jax.core.errors import UsageError
 
 POWER = 0.8
+_NOTHING = 1e-12  # a standard error that is rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +68,25 @@ def slope(x_X: Sequence[float], *, values: np.ndarray, replicates: np.ndarray, c
         line_X = values[0].mean() + (weight_X @ values[0]) * (x_X - x_X.mean())
         residual = float(((values[0] - line_X) ** 2).sum() / (len(x_X) - 2) * (weight_X**2).sum())
     drawn_R = np.einsum('sxr,x->r', replicates, weight_X) / len(values)
-    return _estimate(values @ weight_X, drawn_R, alone=residual, alone_df=len(x_X) - 2, confidence=confidence)
+    return _estimate(values @ weight_X, _variance(drawn_R), alone=residual, alone_df=len(x_X) - 2, confidence=confidence)
 
 
 def mean(values: np.ndarray, *, replicates: np.ndarray, confidence: float = 0.95) -> Estimate:
     """The mean over seeds [S], with replicates [S, R], by the same reckoning; of one seed the training's chance is unknown and left out."""
-    return _estimate(np.asarray(values), replicates.mean(axis=0), alone=0.0, alone_df=math.inf, confidence=confidence)
+    return joined(values, se_patients=math.sqrt(_variance(replicates.mean(axis=0))), confidence=confidence)
 
 
-def _estimate(value_S: np.ndarray, drawn_R: np.ndarray, *, alone: float, alone_df: float, confidence: float) -> Estimate:
+def joined(values: Sequence[float], *, se_patients: float, confidence: float = 0.95) -> Estimate:
+    """The same mean where the patients' standard error is known and not the replicates."""
+    return _estimate(np.asarray(values, np.float64), se_patients**2, alone=0.0, alone_df=math.inf, confidence=confidence)
+
+
+def _variance(drawn_R: np.ndarray) -> float:
     finite_R = drawn_R[np.isfinite(drawn_R)]
-    by_patients = float(finite_R.var(ddof=1)) if len(finite_R) > 1 else 0.0
+    return float(finite_R.var(ddof=1)) if len(finite_R) > 1 else 0.0
+
+
+def _estimate(value_S: np.ndarray, by_patients: float, *, alone: float, alone_df: float, confidence: float) -> Estimate:
     by_seeds, seeds_df = alone, alone_df
     if len(value_S) > 1:
         by_seeds, seeds_df = float(value_S.var(ddof=1)) / len(value_S), len(value_S) - 1
@@ -86,9 +95,10 @@ def _estimate(value_S: np.ndarray, drawn_R: np.ndarray, *, alone: float, alone_d
 
     def half(tail: float) -> float:
         """Half width that leaves `tail` on either side."""
-        return math.hypot(stats.t.isf(tail, seeds_df) * parts[0], stats.norm.isf(tail) * parts[1])
+        t = stdtrit(seeds_df, tail) if math.isfinite(seeds_df) else ndtri(tail)  # as scipy.stats has them, without their overhead
+        return math.hypot(t * parts[0], ndtri(tail) * parts[1])
 
-    known = math.isfinite(value) and se > 0
+    known = math.isfinite(value) and se > _NOTHING
     wide = half((1 - confidence) / 2) if known else math.nan
     return Estimate(
         value=value,

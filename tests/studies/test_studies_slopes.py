@@ -48,7 +48,7 @@ def test_both_variances_are_those_by_hand_and_add() -> None:
 def test_the_interval_holds_in_simulated_studies_and_finds_what_it_says_it_can(seeds: int) -> None:
     """Patients move every model of a study together by a slope of their own; each training has its own chance. The truth is known."""
     rng, truth, hits, found = np.random.default_rng(7), 0.2, [], []
-    for _ in range(1000):
+    for _ in range(2000):
         patients = 0.03 * rng.standard_normal()
         values = 0.6 + (truth + patients) * np.array(X) + rng.normal(0, 0.03, (seeds, 5))
         replicates = np.array(X)[None, :, None] * 0.03 * rng.standard_normal(200) + np.zeros((seeds, 1, 1))
@@ -61,7 +61,7 @@ def test_the_interval_holds_in_simulated_studies_and_finds_what_it_says_it_can(s
 
 def test_where_nothing_is_the_false_alarms_are_those_asked_for() -> None:
     rng, alarms = np.random.default_rng(3), []
-    for _ in range(1000):
+    for _ in range(2000):
         values = 0.7 + rng.normal(0, 0.03, (3, 5))
         alarms.append(slope(X, values=values, replicates=nothing(values)).verdict != 'not shown')
     assert 0.03 < np.mean(alarms) < 0.07
