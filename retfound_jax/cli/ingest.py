@@ -15,6 +15,7 @@ from retfound_jax.core.errors import UsageError
 from retfound_jax.core.progress import bar
 from retfound_jax.ingest import pipeline
 from retfound_jax.ingest.columns import ROLES
+from retfound_jax.ingest.demographics import LONGEST
 from retfound_jax.ingest.duplicates import NEAR_THRESHOLD
 from retfound_jax.ingest.ethnicity import SCHEMES
 from retfound_jax.ingest.labels import delimiter_word
@@ -151,7 +152,8 @@ def _print_people(plan: Plan) -> None:
         changes = [change for change in account.changes if change.field == name]
         for change in changes[:_SHOWN]:
             reason = f' ({change.reason})' if change.reason else ''
-            print(f'  {name}: "{change.said}" becomes {change.to} in {change.cells} rows of {change.patients} patients{reason}')
+            said, to = change.said[:LONGEST], change.to[:LONGEST]
+            print(f'  {name}: "{said}" becomes {to} in {change.cells} rows of {change.patients} patients{reason}')
         rest = changes[_SHOWN:]
         if rest:
             print(f'  {name}: {len(rest)} other changes in {sum(change.cells for change in rest)} rows')

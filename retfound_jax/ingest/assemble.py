@@ -16,7 +16,7 @@ from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import atomic_write, csv_text, sha256_file, write_json
 from retfound_jax.ingest import duplicates, manifest, splits, tally, writer
 from retfound_jax.ingest.duplicates import Duplicates
-from retfound_jax.ingest.items import ODD_HEADER, WORDS, YOUNG, Abouts, Item, items
+from retfound_jax.ingest.items import ODD_HEADER, SEX_HEADER, WORDS, YOUNG, Abouts, Item, items
 from retfound_jax.ingest.labels import delimiter_word
 from retfound_jax.ingest.plan import Plan
 from retfound_jax.ingest.records import SCHEMA_VERSION, Record
@@ -168,7 +168,7 @@ def _account(plan: Plan, written: Written) -> dict[str, Any]:
         'rejects': {'count': len(written.rejects), 'reasons': manifest.reasons(written.rejects)},
         'ages_below_minimum': notes[YOUNG],
         'cells_not_understood': dict(plan.people.odd),
-        'demographics': plan.people.account.to_json() | {'header_ages': notes[ODD_HEADER]},
+        'demographics': plan.people.account.to_json() | {'header_ages': notes[ODD_HEADER], 'header_sexes': notes[SEX_HEADER]},
         'table_over_header': {role: notes[f'differs:{role}'] for role in (*WORDS, 'age') if notes[f'differs:{role}']},
         'rows_without_file': len(plan.table.rows) - len(plan.rows) if plan.table else 0,
         'columns_passed_over': dict(plan.columns.passed_over),

@@ -19,6 +19,8 @@ FIELDS lists them with their meaning. In every text field '' is missing (nobody 
 Sex, ethnicity, country and type of diabetes belong to the patient: where rows of one patient differ, the field is missing in all of them,
 and so is the age where it differs by more than 20 years. What is missing or declined contradicts nothing, nor does a broad group
 contradict a category in it. Rows without a patient are persons of their own. Site, camera and source may differ between photographs.
+What the headers of files say fills what the table leaves open, and nothing that it contradicts or that was declined; headers are not held
+against each other.
 
 The manifest's key `demographics`:
 
@@ -33,6 +35,7 @@ The manifest's key `demographics`:
                       text may name a person; `retfound ingest` shows them to who runs it
     contradictions    field to patients whose rows differ
     header_ages       pictures whose file's header had an age below 0 or above 120, which is missing
+    header_sexes      pictures whose file's header had another word for F, M, other or missing
 
 A dataset that was made without a table has no fields here.
 """
@@ -62,6 +65,7 @@ from retfound_jax.ingest.vocabulary import (
 
 SCHEMA = 1
 APART = 20  # [years] between ages of one patient beyond which they are of two people
+LONGEST = 64  # [characters] of a word that are told
 _MOST_CHANGES = 50  # of a field that are listed one by one
 
 
@@ -112,8 +116,8 @@ class Change:
 
     def to_json(self, *, said: str = '') -> dict[str, Any]:
         """As the manifest lists it."""
-        return {'field': self.field, 'from': said or self.said, 'to': self.to, 'reason': self.reason, 'cells': self.cells,
-                'patients': self.patients}
+        ends = {'from': said or self.said[:LONGEST], 'to': self.to[:LONGEST]}
+        return {'field': self.field, **ends, 'reason': self.reason, 'cells': self.cells, 'patients': self.patients}
 
 
 @dataclass(frozen=True, kw_only=True)

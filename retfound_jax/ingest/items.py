@@ -16,12 +16,14 @@ from retfound_jax.ingest.duplicates import Fingerprint
 from retfound_jax.ingest.plan import Plan
 from retfound_jax.ingest.process import Processed
 from retfound_jax.ingest.records import Record
+from retfound_jax.ingest.vocabulary import sex_of
 from retfound_jax.ingest.work import Picture
 
 WORDS = ('patient', 'laterality', 'sex', 'camera', 'site', 'modality')  # what both a table and a file's header may say
 _OF_TABLE = ('ethnicity', 'country', 'diabetes_type', 'source', 'age_word')  # what no header says
 YOUNG = 'young'  # noted of a picture whose patient's age is a placeholder
 ODD_HEADER = 'header:age'  # noted of a picture whose header has an age that nobody has
+SEX_HEADER = 'header:sex'  # and whose header's word of sex is stored otherwise
 _PIXELS = ('frame', 'source_height', 'source_width', 'fov', 'pixel_sha256', 'phash')
 _FIELDS = tuple(field.name for field in dataclasses.fields(Record) if field.name != 'image')
 
@@ -113,8 +115,10 @@ def items(pictures: Sequence[Picture], about: About, *, min_age: float, modality
 def _merged(about: About, info: Processed, *, min_age: float, modality: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What is known of the patient: the table first, then the file's header; contradictions are noted."""
     person, closed = about.person, about.person.contradicted.split()
-    notes = [f'differs:{role}' for role in WORDS
-             if getattr(person, role) and getattr(info, role) and getattr(person, role) != getattr(info, role)]
+    info = dataclasses.replace(info, sex=sex_of(header_sex := info.sex))
+    notes = [SEX_HEADER] if info.sex != header_sex else []
+    notes += [f'differs:{role}' for role in WORDS
+              if getattr(person, role) and getattr(info, role) and getattr(person, role) != getattr(info, role)]
     told = info.age if 0 <= info.age <= OLDEST else math.nan
     if not math.isnan(info.age) and math.isnan(told):
         notes.append(ODD_HEADER)

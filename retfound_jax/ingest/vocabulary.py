@@ -59,7 +59,7 @@ _TYPES = {
     'none': 'none|no|no diabetes|not diabetic|non-diabetic|nondiabetic|non diabetic|healthy',
     'other': 'other|other type|other types|other specific type|other specific types',
 }
-WORDS_OF_SEX: Mapping[str, str] = {fold: sex for sex, words in (('F', _WOMAN), ('M', _MAN)) for fold in words} | {
+WORDS_OF_SEX: Mapping[str, str] = {word: sex for sex, words in (('F', _WOMAN), ('M', _MAN)) for word in words} | {
     'o': 'other', 'others': 'other', 'other': 'other'}
 TYPES_OF_DIABETES: Mapping[str, str] = {word: name for name, words in _TYPES.items() for word in words.split('|')}
 
@@ -109,6 +109,12 @@ def nothing(cell: str, *, not_missing: Iterable[str] = (), declined: Iterable[st
     if word in missing or word in _MISSING and word not in not_missing:
         return Read(value='', kind=MISSING, said=trimmed(cell), to=MISSING)
     return None
+
+
+def sex_of(word: str) -> str:
+    """A header's word of sex as it is stored; a code stays as it is."""
+    known = nothing(word)
+    return known.value if known else WORDS_OF_SEX.get(fold(word), trimmed(word))
 
 
 def not_understood(cell: str, *, reason: str, value: str = '') -> Read:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from retfound_jax.core.errors import UsageError
 from retfound_jax.ingest import ages, demographics, ethnicity, manifest, sexes, vocabulary
 from retfound_jax.ingest.demographics import Account, Options, normalise
 from retfound_jax.ingest.labels import Table
+from retfound_jax.ingest.process import Processed, process
 from retfound_jax.ingest.vocabulary import Read
 
 _number = Table(name='', columns=(), rows=(), lines=(), encoding='', delimiter=';').number
@@ -321,6 +324,23 @@ def test_a_header_does_not_say_what_the_rows_of_a_patient_contradict_or_declined
     assert rows['0_left'].sex == '' and math.isnan(rows['0_left'].age) and content['demographics']['contradictions'] == {'age': 1, 'sex': 1}
     assert rows['1_left'].sex == DECLINED and math.isnan(rows['1_left'].age) and rows['1_left'].age_word == DECLINED
     assert (rows['1_right'].sex, rows['1_right'].age, rows['1_right'].age_word) == ('F', 40.0, '')
+
+
+def _odd(path: Path, **options: int) -> list[Processed]:
+    words = {'0_left.png': ('O', 300.0), '0_right.png': ('FEMALE', 61.0), '1_left.png': ('UNKNOWN', -1.0), '1_right.png': ('M', math.nan)}
+    sex, age = words[path.name]
+    return [dataclasses.replace(process(path, **options)[0], sex=sex, age=age, patient=path.name)]
+
+
+def test_what_headers_say_is_written_as_tables_are_and_counted(tmp_path: Path) -> None:
+    source = _folder(tmp_path / 'in', patients=2)
+    (source / 'labels.csv').unlink()
+    content = _ingest(source, tmp_path / 'out', process=_odd)
+    rows = {row.key.removeprefix('images/'): row for row in _records(tmp_path / 'out')}
+    assert [rows[name].sex for name in sorted(rows)] == ['other', 'F', '', 'M'] and rows['0_right.png'].age == 61.0
+    assert np.isnan([rows[name].age for name in ('0_left.png', '1_left.png', '1_right.png')]).all()
+    assert (content['demographics']['header_ages'], content['demographics']['header_sexes']) == (2, 3)
+    assert content['demographics']['rows'] == 0 and content['demographics']['fields'] == {}
 
 
 @pytest.mark.parametrize('option', [['--sex_codes', '1'], ['--ethnicity_scheme', 'OMB1998'], []])

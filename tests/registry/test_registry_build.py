@@ -43,7 +43,7 @@ def test_by_hash_the_eyes_of_a_patient_stay_together(drawn: Drawn, tmp_path: Pat
     built = build('messidor2', source=drawn('messidor2'), out=tmp_path / 'out', config=config)
     rows = _rows(tmp_path / 'out')
     assert built.split == 'hash' and len({row['patient'] for row in rows}) == 8 == len({(row['patient'], row['split']) for row in rows})
-    assert {row['laterality'] for row in rows} == {'L', 'R'}
+    assert {row['laterality'] for row in rows} == {'L', 'R'} and {row['source'] for row in rows} == {'messidor2'}
     provenance = built.manifest['provenance']
     assert provenance['labels']['file'] == 'messidor2-hash.csv' and provenance['options']['modality'] == 'CFP'
 
