@@ -155,7 +155,10 @@ def _row(found: Composition, field: str, value: str) -> tuple[Cell, ...]:
         return name, number(one.patients, one, quiet=quiet), number(one.images, one, quiet=quiet), Cell(share, quiet=quiet)
     each = [found.count(value, fields=(field,), place=place) for place in range(min(len(found.names), _IN_A_ROW))]
     share = percent(one.share, 1) if one.share is not None else NONE
-    return name, *(number(cell.patients, cell, quiet=quiet) for cell in (*each, one)), Cell(share, quiet=quiet)
+    silent = [not quiet and field in found.unknown[place] for place in range(len(each))]
+    shown = [number(cell.patients, cell, quiet=quiet) for cell in each]
+    cells = (Cell('not recorded', quiet=True) if skip else cell for cell, skip in zip(shown, silent, strict=True))
+    return name, *cells, number(one.patients, one, quiet=quiet), Cell(share, quiet=quiet)
 
 
 def number(value: int | None, one: Count, *, quiet: bool = False) -> Cell:

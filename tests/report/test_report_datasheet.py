@@ -111,8 +111,10 @@ def sheet_value(path, name):
     return json.loads(path.read_text())[f'rai:{name}']
 
 
-def test_the_map_has_every_member_state_and_says_who_is_absent(folders):
-    found = composition.compose(folders[:1])
+def test_the_map_has_every_member_state_and_says_who_is_absent(tmp_path):
+    columns = census_datasets.people(1000)
+    columns = {name: columns[name] for name in ('split', 'patient', 'country', 'age')}
+    found = composition.compose([census_datasets.write(tmp_path / 'world', columns, labels={})])
     picture = coverage.world(found)
     assert picture is not None and picture.src.startswith('data:image/svg+xml') and 'United Kingdom' in picture.alt
     import base64
@@ -125,6 +127,14 @@ def test_the_map_has_every_member_state_and_says_who_is_absent(folders):
     assert 'Indonesia' in populous.absent and 'India' not in populous.absent + populous.few
     assert 'Africa' in gaps['WHO regions'].absent
     assert coverage.world(found).src == picture.src  # equal data give equal bytes
+
+
+def test_a_field_that_one_dataset_does_not_record_is_not_said_to_be_of_nobody(tmp_path):
+    columns = census_datasets.people(400)
+    parts = [{name: columns[name] for name in names} for names in (('split', 'patient', 'sex'), ('split', 'patient', 'age'))]
+    found = composition.compose([census_datasets.write(tmp_path / name, part, labels={}) for name, part in zip('ab', parts, strict=True)])
+    rows = {row[0].text: [cell.text for cell in row] for row in people.field_table(found, 'sex').rows}
+    assert rows['F'][2] == 'not recorded' and rows['F'][1].isdigit() and rows['missing'][2] == '400'
 
 
 def test_a_dataset_that_says_nothing_of_people(tmp_path):
