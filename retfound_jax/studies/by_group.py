@@ -115,11 +115,11 @@ def collect(every: Sequence[Arm], *, question: GroupQuestion, compositions: Mapp
         if len(shown) < 2 or (varied and varied not in shown):
             continue
         cells = [_cell(arm, target, question, shown, composition=compositions[arm.key.method]) for arm in every]
-        names, called = (*shown, GAP), _called(first, target)
-        points += [point for cell in cells for point in _points(cell, called, names)]
-        found += _on_compositions(cells, called, names) if varied else []
-        found += _on_labels(cells, called, names)
-    of_target = {_called(first, target): (groups[target], unknown[target]) for target in groups}
+        names, target_name = (*shown, GAP), called(first, target)
+        points += [point for cell in cells for point in _points(cell, target_name, names)]
+        found += _on_compositions(cells, target_name, names) if varied else []
+        found += _on_labels(cells, target_name, names)
+    of_target = {called(first, target): (groups[target], unknown[target]) for target in groups}
     return ByGroup(
         by=by,
         varied=varied,
@@ -139,9 +139,10 @@ def masks_of(question: GroupQuestion, predictions: Predictions) -> dict[str, np.
     return {name: np.any([nobody, *(masks.get(value, nobody) for value in values)], axis=0) for name, values in question.merged}
 
 
-def _called(predictions: Predictions, target: str) -> str:
-    """The mean over one label's classes is that label's."""
-    return predictions.labels[0] if target == MACRO and len(predictions.labels) == 1 else target
+def called(predictions: Predictions, target: str) -> str:
+    """A target's name for people: of a label with two classes the mean over them, and the second one, are that label's."""
+    one = len(predictions.labels) == 1 and (target == MACRO or len(predictions.classes) == 2)
+    return predictions.labels[0] if one else target
 
 
 def only(predictions: Predictions, kept_N: np.ndarray) -> Predictions:

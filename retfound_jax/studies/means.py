@@ -25,7 +25,7 @@ from retfound_jax.evals.tables import EvalConfig, choose_thresholds, evaluate
 from retfound_jax.evals.views import make_view
 from retfound_jax.studies import slopes
 from retfound_jax.studies.arms import VALIDATION
-from retfound_jax.studies.by_group import masks_of
+from retfound_jax.studies.by_group import called, masks_of
 from retfound_jax.studies.grid import GroupQuestion
 from retfound_jax.studies.rows import Arm
 from retfound_jax.studies.slopes import Estimate
@@ -96,7 +96,7 @@ def collect(every: Sequence[Arm], *, question: GroupQuestion, plain: str) -> Mea
     changes += _after(told[plain], question.by, config)
     failing = [one.failing for arm in arms for one in told[arm.key.method] if one.failing is not None]
     return Means(
-        by=question.by, target=target, groups=shown, seeds=arms[0].seeds, failing=tuple(failing), changes=tuple(changes)
+        by=question.by, target=called(first, target), groups=shown, seeds=arms[0].seeds, failing=tuple(failing), changes=tuple(changes)
     )
 
 
