@@ -14,6 +14,7 @@ class Span:
     low: float | None = None
     high: float | None = None
     reference: float | None = None  # a thin line across all rows
+    beside: Span | None = None  # the same of another dataset, below it
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Pictures:
 
     kind: ClassVar[str] = 'pictures'
     items: tuple[Picture, ...]
-    size: Literal['chart', 'wide', 'photograph', 'triple'] = 'chart'
+    size: Literal['chart', 'wide', 'full', 'photograph', 'triple'] = 'chart'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from retfound_jax.core.files import atomic_write
-from retfound_jax.report import html, mistakes, people, provenance, results, subgroups, summary, training, uncertainty
+from retfound_jax.report import group_details, html, mistakes, people, provenance, results, subgroups, summary, training, uncertainty
 from retfound_jax.report.collect import Collected, collect
 from retfound_jax.report.mistakes import Thumbnail
+from retfound_jax.report.remedies import read_remedies
 
 NAME = 'report.html'
 
@@ -22,6 +24,7 @@ def build(
     notice: str = '',
     show_keys: bool = False,
     photographs: bool = True,
+    studies: Sequence[Path | str] = (),
 ) -> str:
     """The page of a run directory as text; what is absent is said in words.
 
@@ -34,6 +37,7 @@ def build(
       notice: a sentence above everything else, such as that the photographs are drawn.
       show_keys: whether record keys may appear; reports get shared, so they do not unless asked for.
       photographs: whether any photograph may appear.
+      studies: study directories whose curves by group belong to this model.
 
     Raises:
       UserError: a file is damaged.
@@ -44,11 +48,17 @@ def build(
         summary.section(found, notice=notice),
         people.section(found.manifest, wanted=found.tables.labels if found.tables else (), dataset=dataset),
         results.section(found),
-        subgroups.section(found.tables),
+        subgroups.section(
+            found.tables,
+            others=found.other_splits,
+            remedies=read_remedies(Path(workdir) / 'tables' / f'mitigation_{found.tables.name}.json') if found.tables else None,
+            studies=tuple(map(Path, studies)),
+        ),
         uncertainty.section(found),
         mistakes.section(found, thumbnail=thumbnail if photographs else None, show_keys=show_keys),
         training.curves_section(found),
         training.redrawn_section(found.pretrain, photographs=photographs),
+        group_details.section(found.tables),
         provenance.section(found, command=command),
         provenance.glossary(found),
     )

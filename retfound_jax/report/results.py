@@ -83,8 +83,9 @@ def value_cell(row: Row | None) -> Cell:
     if row is None:
         return Cell(number(None), quiet=True)
     if row.value is None:
-        return Cell(number(None), small=row.note if row.n_patients else 'nobody in it', quiet=True)
-    shown, bounds = value_and_bounds(row.value, row.low, row.high, metric=row.metric)
+        why = 'withheld' if row.withheld else row.note if row.n_patients else 'nobody in it'
+        return Cell(number(None), small=why, quiet=True)
+    shown, bounds = value_and_bounds(row.value, row.low, row.high, metric=row.metric.partition('@')[0])
     return Cell(shown, small=bounds)
 
 

@@ -1,110 +1,127 @@
-"""The same numbers group by group, with a forest chart in the table itself."""
+"""Does it work alike for everybody: whom it fails, then the evidence in order, from the forest of groups to curves over the labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from retfound_jax.report.blocks import Axis, Cell, Section, Span, Table, Text
-from retfound_jax.report.results import positives, value_cell
-from retfound_jax.report.tables import GAP, JOINT, LOWER_IS_BETTER, MACRO, MISSING, Row, Tables
-from retfound_jax.report.words import by_name, count, interval, metric_name, nice
+from retfound_jax.report import fails, forest, gap_tables, group_curves
+from retfound_jax.report.blocks import Cell, Heading, Pictures, Section, Table, Text
+from retfound_jax.report.group_figures import calibration_panels
+from retfound_jax.report.remedies import Remedy
+from retfound_jax.report.remedies import table as remedy_table
+from retfound_jax.report.results import value_cell
+from retfound_jax.report.tables import MACRO, Tables
+from retfound_jax.report.words import by_name, clean, metric_name, nice
 
-_BESIDE = ('sensitivity', 'specificity')
+TITLE = 'Does it work alike for everybody?'
+_PANELS = 16
+_CURVES = 3  # targets whose curves over the labels are drawn
+_MATRIX = 9  # groups in the columns of a table
 
 
-def section(tables: Tables | None) -> Section:
-    """A table and chart for each subgroup column that was evaluated."""
-    blocks: list[Any] = []
+def section(
+    tables: Tables | None,
+    *,
+    others: Sequence[Tables] = (),
+    remedies: tuple[Remedy, ...] | None = None,
+    studies: Sequence[Path] = (),
+) -> Section:
+    """The groups of the split the page is about, with other splits beside it, what would help, and curves over the labels from studies."""
     if tables is None:
-        blocks.append(Text('There is no evaluation to split into subgroups.', 'quiet'))
-    elif not tables.by:
-        blocks.append(Text('No subgroups were evaluated; run `retfound evaluate` with --by, for example --by sex,age_band.', 'quiet'))
-    else:
-        blocks.append(Text(_intro(tables)))
-        for by in tables.by:
-            blocks.append(_forest(tables, by))
-            if len(tables.targets) > 1:
-                blocks.append(_matrix(tables, by))
-    return Section(id='subgroups', title='Does it work alike for everybody?', blocks=tuple(blocks))
+        told = Text('Not measured: whom it fails. There is no evaluation to split into groups.', 'absent')
+        return Section(id='subgroups', title=TITLE, blocks=(told,))
+    blocks: list[Any] = [Heading('Whom it fails'), *fails.blocks(tables)]
+    if tables.by:
+        external = [one for one in others if one.external]
+        blocks += [forest.table(tables, external or others), *_elsewhere(tables, external)]
+        blocks += [*_between(tables), *_calibration(tables), *_remedies(tables, remedies)]
+    return Section(id='subgroups', title=TITLE, blocks=(*blocks, *_learning(studies)))
 
 
-def _intro(tables: Tables) -> str:
-    judged = '' if tables.kind == 'regress' else 'Every group is judged at the same threshold. '
-    return (
-        f'{judged}Dot: value; line: interval; thin upright line: everybody. '
-        f'A number from fewer than {tables.min_n} patients is withheld. '
-        'Groups differ by chance too: a gap narrower than the intervals proves nothing, and a small group proves nothing either way.'
-    )
+def _elsewhere(tables: Tables, external: Sequence[Tables]) -> list[Text]:
+    if not external:
+        why = 'no other dataset was evaluated; run `retfound evaluate --dataset DIR` with the same --by'
+        return [Text(f'Not measured: whether this holds elsewhere, as {why}.', 'absent')]
+    bare = [one for one in external if not set(one.by) & set(tables.by)]
+    names = ', '.join(clean(one.name) for one in bare)
+    return [Text(f'Not measured by group: {names}. Evaluate it with --by {",".join(tables.by)}.', 'absent')] if bare else []
 
 
-def _forest(tables: Tables, by: str) -> Table:
-    metric, overall = tables.metric, tables.find(metric=tables.metric)
-    rows = {group: tables.find(metric=metric, by=by, group=group) for group in tables.groups(by)}
-    axis = _axis([row for row in (overall, *rows.values()) if row is not None], metric)
-    beside = [name for name in _BESIDE if tables.find(metric=name) is not None]
-    reference = overall.value if overall else None
-    lines = [_line(tables, overall, '', 'everybody', beside, axis, reference)] if overall else []
-    lines += [_line(tables, row, by, group, beside, axis, reference) for group, row in rows.items() if row is not None]
-    low, high = (f'{end:.2g}'.replace('0.', '.') for end in axis)
-    target = f', “{nice(tables.overall)}”' if tables.overall != MACRO else '' if metric in JOINT else ', mean over the classes'
-    head = ('Group', 'Patients', 'Images', *(() if tables.kind == 'regress' or tables.overall == MACRO else ('Positive',)))
-    return Table(
-        caption=f'{by_name(by)}: {metric_name(metric)}{target}',
-        head=(*head, metric_name(metric), metric_name(metric), *map(metric_name, beside)),
-        aside=frozenset(range(2, len(head))),
-        axis=Axis(column=len(head) + 1, low=low, high=high),
-        rows=tuple(lines),
-        note=_gap(tables, by),
-    )
+def _between(tables: Tables) -> list[Any]:
+    """Gaps, equalised odds and operating points; what is not there is said."""
+    if tables.kind == 'regress':
+        return []
+    gaps, odds, points = gap_tables.gaps(tables), gap_tables.odds(tables), gap_tables.operating_points(tables)
+    blocks: list[Any] = [Heading('How far apart the groups are')]
+    if tables.between.gaps is None:
+        return [*blocks, Text('Not measured: gaps beside chance, and equalised odds. Run `retfound evaluate` again.', 'absent')]
+    absent = 'no two groups of a column have enough patients with and without the finding'
+    blocks += [gaps] if gaps else [Text(f'Not measured: gaps between groups, as {absent}.', 'absent')]
+    blocks += [odds] if odds else [Text(f'Not measured: equalised odds, as there is no threshold, or {absent}.', 'absent')]
+    blocks += [points] if points else []
+    if len(tables.targets) > 1:
+        blocks += [table for by in tables.by if (table := _matrix(tables, by)) is not None]
+    return blocks
 
 
-def _line(
-    tables: Tables, row: Row, by: str, group: str, beside: list[str], axis: tuple[float, float], reference: float | None
-) -> tuple[Cell, ...]:
-    cells = [Cell(nice(group), quiet=group == MISSING), Cell(count(row.n_patients)), Cell(count(row.n_images))]
-    if tables.kind != 'regress' and tables.overall != MACRO:
-        cells.append(positives(row))
-    others = [value_cell(tables.find(metric=name, by=by, group=row.group)) for name in beside]
-    return (*cells, value_cell(row), Cell('', span=_span(row, axis, reference)), *others)
+def _calibration(tables: Tables) -> list[Any]:
+    """Small multiples and the numbers behind them."""
+    if tables.kind == 'regress':
+        return []
+    heading, target = Heading('Do its probabilities hold in each group?'), fails.target_of(tables)
+    found = tables.between.reliability
+    names = [(by, group) for by in tables.by for group in tables.groups(by) if (by, group, target) in (found or {})]
+    if not names or target == MACRO:
+        why = 'the evaluation is of an earlier version' if found is None else 'no group has enough patients with and without the finding'
+        return [heading, Text(f'Not measured: calibration by group, as {why}.', 'absent')]
+    errors = {name: tables.find(metric='ECE', target=target, by=name[0], group=name[1], level='patient') for name in names}
+    panels = [
+        (fails.group_words(*name), found[*name, target], errors[name].value if errors[name] is not None else None)
+        for name in names[:_PANELS]
+    ]
+    everybody = tables.calibration.get('patient', {}).get(target)
+    what = f', {nice(target)}' if len(tables.targets) > 1 else ''
+    blocks = [heading, Pictures(items=(calibration_panels(panels, everybody=everybody, what=what),), size='full')]
+    numbers = gap_tables.calibration(tables)
+    return [*blocks, numbers] if numbers else blocks
 
 
-def _axis(rows: list[Row], metric: str) -> tuple[float, float]:
-    """A common axis that holds every interval, in round ends."""
-    known = [value for row in rows for value in (row.value, row.low, row.high) if value is not None]
-    if metric in LOWER_IS_BETTER:
-        return 0.0, max([*known, 1e-9]) * 1.05
-    low = min([*known, 0.5]) if metric == 'AUROC' else min([*known, 0.0])
-    return int(low * 10 - (low < 0)) / 10, 1.0
+def _remedies(tables: Tables, remedies: tuple[Remedy, ...] | None) -> list[Any]:
+    """What a threshold or a recalibration for each group would change."""
+    if tables.kind == 'regress':
+        return []
+    heading, found = Heading('What could be done about it'), None if remedies is None else remedy_table(tables, remedies)
+    why = 'there is no evaluation of it' if remedies is None else 'no group has enough patients in validation'
+    return [heading, found or Text(f'Not measured: what a threshold or a recalibration for each group would change, as {why}.', 'absent')]
 
 
-def _span(row: Row, axis: tuple[float, float], reference: float | None) -> Span | None:
-    if row.value is None:
+def _learning(studies: Sequence[Path]) -> list[Any]:
+    """How many labels each group needs: the curves of the studies that asked."""
+    heading = Heading('How many labels each group needs')
+    paths = [path for folder in studies for path in [Path(folder) / 'tables' / 'learning_by_group.json'] if path.exists()]
+    drawn = [one.picture for path in paths for one in group_curves.draw(group_curves.read(path))[:_CURVES]]
+    if not drawn:
+        why = 'no study with curves by group was given; see `retfound table` and --study'
+        return [heading, Text(f'Not measured: how performance in each group grows with the number of labels, as {why}.', 'absent')]
+    return [heading, Pictures(items=tuple(drawn), size='full')]
+
+
+def _matrix(tables: Tables, by: str) -> Table | None:
+    """One number for each target and group that is shown."""
+    metric = 'AUROC'
+    every = tables.groups(by)
+    found = {name: [tables.find(metric=metric, target=target, by=by, group=name) for target in tables.targets] for name in every}
+    groups = [group for group, of in found.items() if any(row is not None and row.value is not None for row in of)][:_MATRIX]
+    if not groups:
         return None
-
-    def place(value: float | None) -> float | None:
-        return None if value is None else round(100 * min(1.0, max(0.0, (value - axis[0]) / (axis[1] - axis[0]))), 2)
-
-    return Span(at=place(row.value), low=place(row.low), high=place(row.high), reference=place(reference))
-
-
-def _matrix(tables: Tables, by: str) -> Table:
-    """One number for each target and group."""
-    metric = tables.metric if tables.metric == 'AUROC' else 'AUROC'
-    groups = tables.groups(by)
     rows = []
-    for target in tables.targets:
-        cells = [tables.find(metric=metric, target=target, by=by, group=group) for group in groups]
+    for at, target in enumerate(tables.targets):
+        cells = [found[group][at] for group in groups]
         rows.append((Cell(nice(target)), value_cell(tables.find(metric=metric, target=target)), *map(value_cell, cells)))
     return Table(
-        caption=f'{by_name(by)}: {metric} of each class',
-        head=('Finding' if tables.kind == 'multi' else 'Class', 'everybody', *map(nice, groups)),
+        caption=f'{by_name(by)}: {metric_name(metric)} of each class',
+        head=('Finding' if tables.kind == 'multi' else 'Class', 'Everybody', *map(nice, groups)),
         rows=tuple(rows),
     )
-
-
-def _gap(tables: Tables, by: str) -> str:
-    row = tables.find(metric=tables.metric, by=by, group=GAP)
-    if row is None or row.value is None:
-        return ''
-    shown = interval(row.value, row.low, row.high, metric=row.metric)
-    return f'Widest gap: {shown} ({nice(row.note)}). The two groups were picked for lying furthest apart, which makes the gap look wide.'

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from retfound_jax.report import fails
 from retfound_jax.report.blocks import Fact, Facts, Section, Text
 from retfound_jax.report.collect import Collected, TrainingRun
-from retfound_jax.report.tables import LOWER_IS_BETTER, MACRO, MISSING, Row, Tables
+from retfound_jax.report.tables import MACRO, MISSING, Row, Tables
 from retfound_jax.report.words import (
     NONE,
-    by_name,
     clean,
     count,
-    interval,
     joined,
     metric_name,
-    nice,
     percent,
     plural,
     together,
@@ -43,6 +41,7 @@ def section(found: Collected, *, notice: str) -> Section:
     blocks: list[Any] = [Text(notice, 'warning')] if notice else []
     blocks += [Text(words, 'lead') for words in _story(found)]
     if found.tables:
+        blocks.append(Text(*fails.told(found.tables)))
         blocks += [Text(words, 'warning') for words in _cautions(found.tables)]
         blocks.append(Facts(_facts(found)))
     blocks.append(Text(LIMITS, 'warning'))
@@ -94,7 +93,7 @@ def _story(found: Collected) -> list[str]:
             else f'{_LEARNED.get(run.task_class if run else "", "It")} answers no clinical question: there is no accuracy to report.'
         )
         return [words for words in story if words]
-    return [words for words in (*story, _how_well(found.tables), _weakest(found.tables)) if words]
+    return [words for words in (*story, _how_well(found.tables)) if words]
 
 
 def _what(found: Collected) -> str:
@@ -152,28 +151,6 @@ def _scope(row: Row, tables: Tables) -> str:
         tables.split, f'of the {clean(tables.split)} split, which it never saw'
     )
     return f'{plural(row.n_patients, "patient")} ({plural(row.n_images, "image")}) {seen},'
-
-
-def _weakest(tables: Tables) -> str:
-    rows = [
-        row
-        for row in tables.rows
-        if (row.level, row.target, row.metric) == (tables.level, tables.overall, tables.metric)
-        and row.by
-        and row.group in set(tables.groups(row.by)) - {MISSING}
-        and row.value is not None
-    ]
-    if len(rows) < 2:
-        return ''
-    worst = (max if tables.metric in LOWER_IS_BETTER else min)(rows, key=lambda row: row.value)
-    overall = tables.find(metric=tables.metric)
-    within = None not in (worst.low, worst.high, overall and overall.value) and worst.low <= overall.value <= worst.high
-    chance = ' The interval holds the overall value, so this may be chance.' if within else ''
-    return (
-        f'Of the {len(rows)} subgroups with enough patients it does worst for {by_name(worst.by).lower()} {nice(worst.group)}: '
-        f'{metric_name(worst.metric)} {interval(worst.value, worst.low, worst.high, metric=worst.metric)} '
-        f'on {plural(worst.n_patients, "patient")}.{chance}'
-    )
 
 
 def _cautions(tables: Tables) -> list[str]:

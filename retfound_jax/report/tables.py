@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import read_json
+from retfound_jax.report.group_tables import Between, read_between
 
 MACRO = 'macro'
 MISSING = 'missing'
@@ -32,10 +33,15 @@ class Row:
     value: float | None
     low: float | None
     high: float | None
-    n_images: int
-    n_patients: int
+    n_images: int | None  # None where withheld, as the next two
+    n_patients: int | None
     n_positive: int | None
     note: str
+
+    @property
+    def withheld(self) -> bool:
+        """Whether it may not be shown, so that no small group is."""
+        return self.value is None and self.note.startswith('withheld')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +97,13 @@ class Tables:
     roc: Mapping[str, Mapping[str, Roc]]
     calibration: Mapping[str, Mapping[str, Calibration]]
     notes: tuple[str, ...]
+    between: Between  # what was found between groups
+    name: str = ''  # of the file: SPLIT, or DATASET-SPLIT for another dataset
+
+    @property
+    def external(self) -> bool:
+        """Whether another dataset than the run's own was judged."""
+        return self.name != self.split and self.name.endswith(f'-{self.split}')
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -130,7 +143,7 @@ def read_tables(path: Path) -> Tables:
       UserError: it is damaged or of another shape.
     """
     found = read_json(path)
-    return checked(path, lambda: _tables(found), hint='run `retfound evaluate` again')
+    return checked(path, lambda: _tables(found, name=path.stem.removeprefix('metrics_')), hint='run `retfound evaluate` again')
 
 
 def checked(path: Path, build: Callable[[], _T], *, hint: str) -> _T:
@@ -142,7 +155,7 @@ def checked(path: Path, build: Callable[[], _T], *, hint: str) -> _T:
         raise UserError(f'{path} is damaged or of another version ({detail}); {hint}') from error
 
 
-def _tables(found: Any) -> Tables:
+def _tables(found: Any, *, name: str) -> Tables:
     kind = found['kind']
     if kind not in KINDS:
         raise ValueError(f'its kind is {kind!r}, not one of {", ".join(KINDS)}')
@@ -163,12 +176,14 @@ def _tables(found: Any) -> Tables:
         roc=_by_level(found.get('roc', {}), _roc),
         calibration=_by_level(found.get('calibration', {}), _calibration),
         notes=tuple(map(str, found.get('notes', ()))),
+        between=read_between(found),
+        name=name,
     )
 
 
 def _row(row: Mapping[str, Any]) -> Row:
     numbers = {name: _number(row[name]) for name in ('value', 'low', 'high')}
-    counts = {name: int(row[name]) for name in ('n_images', 'n_patients')}
+    counts = {name: None if row[name] is None else int(row[name]) for name in ('n_images', 'n_patients')}
     text = {name: str(row[name]) for name in ('level', 'by', 'group', 'target', 'metric', 'note')}
     positive = row.get('n_positive')
     return Row(**text, **numbers, **counts, n_positive=None if positive is None else int(positive))

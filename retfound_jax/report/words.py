@@ -48,6 +48,8 @@ BRIEF = {
     'balanced_accuracy': 'Share put right, rare classes counting as much as common ones',
     'kappa_quadratic': 'Agreement on the grade beyond chance, far misses counting more',
     'ECE': 'How far stated probabilities are from what happens (0: never off)',
+    'slope': 'How fast the chance of the finding rises with what is stated (1: right; less: too sure; more: too timid)',
+    'intercept': 'Whether too much (below 0) or too little is stated, given that slope (0: right)',
     'Brier': 'Squared distance between stated probability and truth (0: perfect)',
     'MAE': 'How far the estimate is off on average, in the unit of the label',
     'RMSE': 'The same, large errors counting more',
@@ -70,6 +72,10 @@ GLOSSARY = {
     'is chance, 1 is perfect.',
     'ECE': 'Mean distance between the probability the model states and how often the finding is there (expected calibration error): 0 is '
     'perfect. Chance can only add to it, more so in resamplings, so its interval may lie above the value itself.',
+    'slope': 'Calibration slope: log odds of the finding rise by this much where the stated ones rise by 1. 1 is right, less is too '
+    'sure of itself, more too timid.',
+    'intercept': 'Calibration intercept: the log odds of the finding where the model states even odds. 0 is right, below it the model '
+    'states too much.',
     'Brier': 'Mean squared distance between the stated probability and what was found (0 or 1): 0 is perfect.',
     'MAE': 'How far the estimate is from the true number on average, in its own unit.',
     'RMSE': 'Like the mean absolute error, with large errors counting more.',

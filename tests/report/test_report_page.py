@@ -14,7 +14,7 @@ import report_runs
 from retfound_jax.core.errors import UsageError, UserError
 from retfound_jax.report import page
 
-SECTIONS = ['summary', 'people', 'results', 'subgroups', 'mistakes', 'training', 'reconstructions', 'repeat', 'glossary']
+SECTIONS = 'summary people results subgroups uncertainty mistakes training reconstructions groups repeat glossary'.split()
 VOID = {'meta', 'img', 'br', 'link', 'input', 'hr'}
 
 
@@ -77,7 +77,7 @@ def test_every_kind_gives_a_whole_page(kind: str, runs: dict[str, Path], pretrai
     _is_self_contained(html, found)
     _is_accessible(found)
     assert 'not a medical device' in found.text
-    assert 'withheld: n below 20' in found.text and 'missing' in found.text
+    assert 'Withheld: fewer than 20 patients' in found.text and 'missing' in found.text
     assert 'None' not in found.text and 'nan' not in found.text.replace('nant', '')
     charts = [one['alt'] for one in found.all('img') if one['src'].startswith('data:image/svg')]
     assert len(charts) >= 6
