@@ -16,7 +16,7 @@ import numpy as np
 from retfound_jax.ingest import hashes, pipeline
 from retfound_jax.ingest.beam import job as jobs
 from retfound_jax.ingest.beam import run, synthetic, twins
-from retfound_jax.ingest.columns import Columns
+from retfound_jax.ingest.columns import Columns, People
 from retfound_jax.ingest.duplicates import NEAR_THRESHOLD
 from retfound_jax.ingest.plan import IngestConfig, Plan
 
@@ -142,7 +142,7 @@ def _plan(count: int, out: Path) -> Plan:
     listing = synthetic.listing(count)
     config = IngestConfig(source=str(out.parent), out=str(out), shard_bytes=4 << 20)  # tiny pictures: as many to a shard as of real ones
     columns = Columns(roles={}, labels=(), passed_over={})
-    return Plan(config=config, listing=listing, table=None, columns=columns, rows={}, people=(), odd={},
+    return Plan(config=config, listing=listing, table=None, columns=columns, rows={}, people=People(),
                 files=tuple(file.path for file in listing.files))
 
 
