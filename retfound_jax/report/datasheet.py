@@ -81,7 +81,9 @@ def _labels(found: Composition) -> list[str]:
 
 def _people(found: Composition) -> Section:
     note = Text(people.withheld_note(), 'quiet')
-    return Section(id='people', title=people.TITLE, blocks=(note, *people.blocks(found, wanted=_labels(found))))
+    by_split = people.by_split_table(found)
+    blocks = (note, *people.blocks(found, wanted=_labels(found)), *([by_split] if by_split else []))
+    return Section(id='people', title=people.TITLE, blocks=blocks)
 
 
 def _what(sheet: Sheet) -> Section:
@@ -179,4 +181,5 @@ def _repeat(sheet: Sheet, command: str) -> Section:
     )
     head = ('Dataset', 'Fingerprint of the records', 'Counted from')
     table = Table(caption='Fingerprints', head=head, rows=rows, words=frozenset({1, 2}))
-    return Section(id='repeat', title='To make this page again', blocks=(table, *([Code('Command', command)] if command else [])))
+    machines = Text('composition.csv and composition.json hold every count; croissant.json belongs beside the dataset.', 'quiet')
+    return Section(id='repeat', title='To make this page again', blocks=(table, machines, *([Code('Command', command)] if command else [])))

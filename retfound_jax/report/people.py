@@ -98,6 +98,20 @@ def _weights_note(found: Composition) -> str:
     return f'Share of draws: how often an image of the dataset is drawn, {how}. A person in two datasets is counted twice.'
 
 
+def by_split_table(found: Composition) -> Table | None:
+    """Patients of every value in each split of a single dataset, so that a split without some group is seen; None without an index."""
+    if len(found.names) > 1 or not found.from_index[0] or len(found.splits[0]) < 2:
+        return None
+    rows = []
+    for field in (one for one in found.fields() if found.recorded(one) and one != 'laterality'):
+        for value in _bounded(found.values(field))[0]:
+            each = [found.count(value, fields=(field,), place=0, split=split) for split in found.splits[0]]
+            quiet = value in NOT_A_GROUP
+            name = Cell(f'{known.name_of(field)}: {nice(value)}', quiet=quiet)
+            rows.append((name, *(number(one.patients, one, quiet=quiet) for one in each)))
+    return Table(caption='Patients by split', head=('', *map(nice, found.splits[0])), rows=tuple(rows)) if rows else None
+
+
 def label_tables(found: Composition, wanted: Sequence[str] = ()) -> tuple[Table, ...]:
     """Classes of the labels asked for, or of the first few."""
     every = found.fields(labels=True)
