@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from retfound_jax.evals.delong import group_delong
-from retfound_jax.evals.permutation import Grouped
+from retfound_jax.evals.permutation import Grouped, p_value
 from retfound_jax.evals.power import binomial, detectable_difference, hanley_mcneil
 
 JUDGED = ('AUROC', 'sensitivity', 'specificity')
@@ -47,14 +47,13 @@ def failing_rows(rows: Grouped, *, null: Mapping[str, np.ndarray], level: float)
             found = against_rest(rows, g, metric=metric)
             if not np.isfinite(found.value) or not np.isfinite(found.rest):
                 continue
-            null_R = null[metric][np.isfinite(null[metric][:, g]), g]
             half = stdtrit(_deciding(rows, g, metric=metric) - 1, 0.5 + level / 2) * np.sqrt(found.difference_variance)
             shortfall = found.rest - found.value
             counts = _counts(rows, g)
             out.append(
                 {'group': group, 'metric': metric, 'value': found.value, 'rest': found.rest, 'shortfall': shortfall}
                 | {'low': shortfall - half, 'high': shortfall + half}
-                | {'p': float((1 + (null_R <= found.value + 1e-12).sum()) / (1 + len(null_R))), **counts}
+                | {'p': p_value(-found.value, null=-null[metric][:, g]), **counts}
             )
     return out
 

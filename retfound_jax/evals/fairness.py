@@ -16,9 +16,10 @@ import numpy as np
 
 from retfound_jax.evals import failing, gaps, metrics
 from retfound_jax.evals.cells import Cell, Thresholds
-from retfound_jax.evals.permutation import PERMUTED, Grouped, p_value, permuted_metrics
+from retfound_jax.evals.permutation import PERMUTED, TAIL, Grouped, p_value, permuted_metrics
 from retfound_jax.evals.power import Noise, binomial, detectable_gap, hanley_mcneil
 from retfound_jax.evals.stats import holm
+from retfound_jax.evals.views import LEVELS
 from retfound_jax.evals.withholding import is_blank
 
 Row = dict[str, Any]
@@ -69,6 +70,21 @@ def judge(
         ]
         parts.append(_corrected(_joined(found)))
     return _joined(parts)
+
+
+def notes(found: Fairness, *, permutations: int) -> list[str]:
+    """Sentences a reader of the gaps needs."""
+    if not found.fairness:
+        return []
+    out = [
+        'The gap between best and worst is too large by chance alone, the more so the more and the smaller the groups: '
+        'by_chance is what no difference would give.'
+    ]
+    most = max(sum(row['level'] == level for row in rows) for rows in (found.fairness, found.failing) for level in LEVELS)
+    if permutations < 10 * TAIL and most / (permutations + 1) > 0.05:
+        least = f'{most / (permutations + 1):.2f}'
+        out.append(f'With {most} comparisons and {permutations} permutations no corrected p is below {least}: give more --permutations.')
+    return out
 
 
 def _joined(parts: Sequence[Fairness]) -> Fairness:

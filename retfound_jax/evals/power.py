@@ -5,6 +5,7 @@ Letters: R permutations, G groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from scipy.stats import norm
 
 POWER = 0.8
 ALPHA = 0.05
+_Z_ALPHA, _Z_POWER = (float(z) for z in norm.ppf([1 - ALPHA / 2, POWER]))
 _HALVINGS = 30
 
 
@@ -37,7 +39,7 @@ def detectable_difference(variance: Callable[[float], float], *, rest: float, at
 
     def lacking(d: float) -> float:
         null, there = variance(at) + rest, variance(at - d) + rest
-        return norm.ppf(1 - ALPHA / 2) * np.sqrt(null) + norm.ppf(POWER) * np.sqrt(there) - d
+        return _Z_ALPHA * math.sqrt(null) + _Z_POWER * math.sqrt(there) - d
 
     if lacking(at - lowest) > 0:
         return np.nan

@@ -17,11 +17,10 @@ import numpy as np
 
 from retfound_jax.core.demographics import FLOOR, FLOOR_POSITIVE
 from retfound_jax.core.errors import UserError
-from retfound_jax.evals import metrics
+from retfound_jax.evals import fairness, metrics
 from retfound_jax.evals.bootstrap import map_blocks, patient_counts, patient_index, percentile_interval
 from retfound_jax.evals.calibration import calibrate, equal_bins
 from retfound_jax.evals.cells import MACRO, OWN_METRICS, Cell, joint_confusion, make_cell
-from retfound_jax.evals.fairness import NOTHING, How, judge
 from retfound_jax.evals.group_thresholds import ByTarget, GroupThresholds, choose_by_group
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.rows import Row, cell_rows, deciding, gap_rows
@@ -75,8 +74,8 @@ def evaluate(
     classify = predictions.kind != 'regress'
     cells = {level: work.cells(level, by) for level in LEVELS}
     rows = [row for level in LEVELS for row in work.rows(level, cells[level])]
-    how = How(permutations=config.permutations, seed=config.seed, level=config.level, min_positive=config.min_positive)
-    judged = judge(cells, rows=rows, thresholds=work.thresholds, how=how) if classify else NOTHING
+    how = fairness.How(permutations=config.permutations, seed=config.seed, level=config.level, min_positive=config.min_positive)
+    judged = fairness.judge(cells, rows=rows, thresholds=work.thresholds, how=how) if classify else fairness.NOTHING
     return {
         'kind': predictions.kind,
         'split': predictions.split,
@@ -100,7 +99,7 @@ def evaluate(
         'failing': judged.failing,
         'power': judged.power,
         'permutations': {'n': config.permutations, 'seed': config.seed, 'unit': 'patient'},
-        'notes': _notes(predictions, views['patient'], validation=validation),
+        'notes': _notes(predictions, views['patient'], validation=validation) + fairness.notes(judged, permutations=config.permutations),
     }
 
 

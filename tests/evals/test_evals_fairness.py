@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from retfound_jax.core.errors import UsageError
@@ -79,6 +80,18 @@ def test_p_counts_the_observed_among_the_null() -> None:
     null = np.arange(1, 100) / 100
     assert p_value(0.5, null=null) == pytest.approx((1 + 50) / 100)
     assert p_value(2.0, null=np.append(null, np.nan)) == 0.01
+
+
+def test_a_p_beyond_all_permutations_follows_the_tail_on_the_safe_side() -> None:
+    rng = np.random.default_rng(0)
+    null = rng.normal(size=2000)
+    for z in (3.5, 4.0, 5.0, 6.0):
+        found = p_value(z, null=null)
+        assert stats.norm.sf(z) < found < (1 / 2001 if z > 3.5 else 0.01), z
+    assert p_value(1.0, null=null) == pytest.approx((1 + (null >= 1).sum()) / 2001)
+    below = [p_value(z, null=rng.normal(size=1000)) < 0.002 for z in rng.normal(size=4000)]
+    assert np.mean(below) < 0.004  # 0.002 and its noise
+    assert p_value(1.0, null=np.zeros(2000)) == 1 / 2001
 
 
 def test_two_groups_have_the_ordinary_interval_and_more_have_a_wider_one() -> None:
