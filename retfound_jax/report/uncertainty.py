@@ -103,7 +103,8 @@ def _orders(table: Uncertainty) -> Table:
         head=('Doubt measured by', *more, what, 'at best', 'at random', 'of what is possible'),
         rows=tuple(rows),
         words=frozenset({1}) if more else frozenset(),
-        note='Mean over all shares referred of what is wrong among the kept (area under risk and coverage): lower is better. Below 0 % of what is possible the doubt points the wrong way.',
+        note='Mean over all shares referred of what is wrong among the kept (area under risk and coverage): lower is better. Below 0 % of '
+        'what is possible the doubt points the wrong way.',
     )
 
 
