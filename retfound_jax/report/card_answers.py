@@ -13,7 +13,7 @@ from retfound_jax.report.checklist import Answer
 from retfound_jax.report.collect import TrainingRun
 from retfound_jax.report.facts import SENTENCES
 from retfound_jax.report.tables import MACRO
-from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, number, percent, plural, significant
+from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, number, percent, plural
 
 SUMMARY_ID = 'short'  # of the section that sums the card up
 _AUGMENT = {'none': '', 'crop_flip': 'random crops and flips', 'flip': 'random flips'}
@@ -27,11 +27,16 @@ def answers(card: Card) -> dict[str, Answer]:
         (card_people.ID, _people(card)),
         (card_validation.ID, _validation(card)),
         (card_labels.ID, {'events': ' '.join(card_labels.had(card))}),
-        (card_limits.ID, {'limitations': '; '.join(limit.what for limit in card_limits.limits(card))}),
+        (card_limits.ID, {'limitations': _limitations(card)}),
         (card_origin.ID, _origin(card)),
     )
     said |= {'summary': Answer(text='The four questions, in a table.', section=SUMMARY_ID)}
     return said | {key: Answer(text=text, section=section) for section, found in parts for key, text in found.items()}
+
+
+def _limitations(card: Card) -> str:
+    found = card_limits.limits(card)
+    return f'{plural(len(found), "limitation")} found in the evidence, each in a row.' if found else ''
 
 
 def title(card: Card) -> str:
@@ -42,7 +47,6 @@ def title(card: Card) -> str:
 
 
 def _scope(card: Card) -> dict[str, str]:
-    task = str(card.task.get('type') or '').rpartition(':')[2]
     kind = card.tables.kind if card.tables else ''
     output = {'regress': 'a number', 'multi': 'a probability for each finding', 'ordinal': 'a probability for each grade'}
     return {
@@ -50,7 +54,7 @@ def _scope(card: Card) -> dict[str, str]:
         'design': 'A model is developed' + (' and judged on patients kept apart.' if card.main else '; it was not evaluated.'),
         'input': f'One image of {card.image_side} × {card.image_side} px and nothing else.' if card.image_side else '',
         'no_reader': 'The only predictor is the image itself: nobody reads it.',
-        'output': f'{output.get(kind, "a probability for each class")} ({task}).'.capitalize() if kind else '',
+        'output': f'{output.get(kind, "a probability for each class")}.'.capitalize() if kind else '',
     }
 
 
@@ -151,7 +155,7 @@ def _validation(card: Card) -> dict[str, str]:
     one = card.main
     empty = ('performance', 'subgroups', 'metrics', 'uncertainty', 'thresholds', 'power', 'clusters', 'external', 'diagnostic', 'failures')
     more = ('differences', 'updating', 'robustness', 'ensemble', 'explanation')
-    found = dict.fromkeys((*empty, *more), '')
+    found = dict.fromkeys((*empty, *more), '') | {'ensemble': 'None: this is one model.'}
     if one is None:
         return found
     tables = one.tables
@@ -212,6 +216,7 @@ def _origin(card: Card) -> dict[str, str]:
     data = data if isinstance(data, Mapping) else {}
     share = data.get('fraction', 1.0)
     versions = run.environment.get('versions')
+    found, untouched = card.main.remedies if card.main else None, 'Nothing was done.' if data else ''
     return {
         'preprocessing': _preprocessing(card, data),
         'subset': f'{percent(share, 1)} of the training patients were used.' if share != 1.0 else 'No subset was taken.' if data else '',
@@ -219,10 +224,8 @@ def _origin(card: Card) -> dict[str, str]:
         'initialisation': _initialisation(card),
         'training': _training(run, data),
         'selection': _selection(run),
-        'imbalance': card_means.in_training(run.config) or ('Nothing was done.' if data else ''),
-        'fairness': ' '.join(
-            filter(None, (card_means.in_training(run.config), card_means.words(card.main.effects if card.main else None)))
-        ),
+        'imbalance': card_means.in_training(run.config) or untouched,
+        'fairness': ' '.join(filter(None, (card_means.in_training(run.config), card_means.measured(found)))) or untouched,
         'predicting': '`retfound predict` with these weights gives the same numbers.' if card.weights else '',
         'weights': f'Checkpoint of step {card.weights.step}, SHA-256 {card.weights.sha256[:16] or "not kept"}…' if card.weights else '',
         'code': card_origin.code_commit(card),
@@ -256,7 +259,7 @@ def _training(run: TrainingRun, data: Mapping[str, Any]) -> str:
         return ''
     augment = _AUGMENT.get(str(data.get('augment')), clean(data.get('augment')))
     words = [f'{plural(steps, "step")} of {plural(int(data.get("batch_size") or 0), "image")}', 'AdamW']
-    words += [f'learning rate up to {significant(float(optim["lr"]))}'] if isinstance(optim.get('lr'), float) else []
+    words += [f'learning rate up to {float(optim["lr"]):g}'] if isinstance(optim.get('lr'), float) else []
     return ', '.join([*words, *([augment] if augment else [])]) + f', seed {clean(run.config.get("seed"))}.'
 
 

@@ -10,7 +10,7 @@ from retfound_jax.report import card_curves, study_figures
 from retfound_jax.report.blocks import Cell, Pictures, Section, Table, Text
 from retfound_jax.report.card import Card
 from retfound_jax.report.card_curves import ByGroup
-from retfound_jax.report.study import ADAPTED, Line, StudyTable, line_place
+from retfound_jax.report.study import ADAPTED, MACRO, Line, StudyTable, line_place
 from retfound_jax.report.words import clean, count, interval, joined, metric_name, nice, percent, plural
 
 ID, TITLE = 'labels', '4. How much fine-tuning data does my task need?'
@@ -78,9 +78,7 @@ def curves_of(card: Card) -> list[tuple[StudyTable, tuple[Line, ...]]]:
     found = []
     for table in card.studies:
         wanted = {*card.labels, *(card.tables.targets if card.tables else ())}
-        lines = tuple(line for line in table.lines if line.target in wanted) or tuple(
-            line for line in table.lines if line.target == 'macro'
-        )
+        lines = tuple(line for line in table.lines if line.target in wanted) or tuple(line for line in table.lines if line.target == MACRO)
         if len({line.fraction for line in lines}) > 1:
             found.append((table, lines))
     return found
@@ -90,7 +88,9 @@ def _saved(table: StudyTable, lines: tuple[Line, ...]) -> list[str]:
     targets = {line.target for line in lines}
     words = []
     for one in [one for one in table.needed if one.target in targets][:_NEEDED]:
-        place = ', '.join(filter(None, (nice(one.test_on), nice(one.target), ADAPTED.get(one.adaptation, ''))))
+        place = ', '.join(
+            filter(None, (nice(one.test_on), '' if one.target == MACRO else nice(one.target), ADAPTED.get(one.adaptation, '')))
+        )
         ratio = one.words(one.ratio.value)
         words.append(f'{place}: {ratio} of the labels give with “{nice(one.method)}” what all of them give with “{nice(one.reference)}”.')
     return words

@@ -56,7 +56,8 @@ def column(data: Data, name: str) -> Column:
 def section(card: Card) -> Section:
     """The answer to the second question."""
     blocks: list[Any] = []
-    for data, run in ((card.data, card.run), (card.pretrain_data, card.pretrain)):
+    both = ((card.data, card.run), (card.pretrain_data, card.pretrain if card.run else None))
+    for data, run in both:
         if data is not None and not (data is card.pretrain_data and _same(card)):
             blocks += [Text(words, 'lead') for words in _lead(card, data)] + [_table(data)]
         elif data is None and run is not None:

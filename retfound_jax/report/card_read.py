@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from retfound_jax.core.files import read_json
-from retfound_jax.report.card_means import Effect, read_effects
 from retfound_jax.report.group_tables import Failing, Gap, Power
+from retfound_jax.report.remedies import Remedy, read_remedies
 from retfound_jax.report.tables import Tables, checked, read_tables
 from retfound_jax.report.uncertainty_tables import Uncertainty, read_uncertainty
 
@@ -28,7 +28,7 @@ class Evaluation:
     tables: Tables
     step: int | None
     uncertainty: Uncertainty | None  # tables/uncertainty_SPLIT.json
-    effects: tuple[Effect, ...] | None  # tables/mitigation_SPLIT.json
+    remedies: tuple[Remedy, ...] | None  # tables/mitigation_SPLIT.json
 
     @property
     def name(self) -> str:
@@ -80,7 +80,8 @@ def read_evaluations(workdir: Path) -> tuple[Evaluation, ...]:
     Raises:
       UserError: a table is damaged or of another shape.
     """
-    found = [_evaluation(path) for path in sorted((workdir / 'tables').glob('metrics_*.json'))]
+    paths = sorted((workdir / 'tables').glob('metrics_*.json'))
+    found = [_evaluation(path) for path in paths if not path.stem.startswith('metrics_ensemble-')]  # a card is of one model
     order = ('test', 'external', 'val', 'train')
     return tuple(sorted(found, key=lambda one: (one.external, order.index(one.name) if one.name in order else 1, one.name)))
 
@@ -120,7 +121,7 @@ def _evaluation(path: Path) -> Evaluation:
             tables=tables,
             step=None if step is None else int(step),
             uncertainty=read_uncertainty(path.with_name(f'uncertainty_{tables.name}.json')),
-            effects=read_effects(path.with_name(f'mitigation_{tables.name}.json')),
+            remedies=read_remedies(path.with_name(f'mitigation_{tables.name}.json')),
         ),
         hint='run `retfound evaluate` again',
     )

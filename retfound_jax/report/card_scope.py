@@ -110,7 +110,12 @@ def _images(card: Card) -> tuple[Cell, ...]:
             Cell('not recorded', absent=True),
             Cell(f'nothing shows for which kind it works{small}'),
         )
-    return Cell('Images'), Cell(joined(kinds)), Cell('the kind that was learned and judged'), Cell(f'other kinds of images{small}')
+    return (
+        Cell('Images'),
+        Cell(joined(kinds)),
+        Cell('learned and judged' if card.tables else 'learned, never judged', absent=card.tables is None),
+        Cell(f'other kinds of images{small}'),
+    )
 
 
 def _row(card: Card, name: str, *, judged: bool) -> tuple[Cell, ...]:

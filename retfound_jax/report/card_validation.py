@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from retfound_jax.core.demographics import NOT_A_GROUP
-from retfound_jax.report import card_means
+from retfound_jax.report import card_means, remedies
 from retfound_jax.report.blocks import Axis, Cell, Section, Span, Table, Text
 from retfound_jax.report.card import Card
 from retfound_jax.report.card_people import COLUMNS, NAMES, unrecorded
@@ -239,9 +239,8 @@ def _span(row: Row, axis: tuple[float, float], reference: float | None) -> Span 
 def _means(card: Card) -> list[Any]:
     """What was done about gaps, in training and after it."""
     assert card.main is not None
-    tables, said = card.main.tables, card_means.in_training(card.subject.config)
-    target = card_means.main_target(tables.targets, tables.overall)
-    found = card_means.table(card.main.effects, target=target) if card.main.effects else None
+    said = card_means.in_training(card.subject.config)
+    found = remedies.table(card.main.tables, card.main.remedies) if card.main.remedies else None
     return [*([Text(said)] if said else []), *([found] if found else [])]
 
 

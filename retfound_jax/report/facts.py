@@ -36,6 +36,7 @@ SENTENCES = MappingProxyType(
         'out_of_scope': 'What it must not be used for, beyond what the evidence does not cover',
         'health_inequalities': 'Known differences in health between groups of the people it is meant for',
         'objective': 'What the study set out to do',
+        'study_design': 'Prospective or retrospective; cohort, case-control, screening or else',
         'data_source': 'Where the images come from: trial, cohort, routine care, registry; and why these',
         'data_dates': 'From when to when they were collected',
         'setting': 'Number, kind and place of the centres',

