@@ -83,5 +83,6 @@ def _short(method: Method) -> Method:
     """Twelve steps on eighty images."""
     recipe = method.pretraining.recipe
     compose = dataclasses.replace(recipe.data.compose, images=80)
-    recipe = dataclasses.replace(recipe, steps=12, checkpoint_every=4, data=dataclasses.replace(recipe.data, compose=compose, batch_size=16))
+    data = dataclasses.replace(recipe.data, compose=compose, batch_size=16)
+    recipe = dataclasses.replace(recipe, steps=12, checkpoint_every=4, data=data)
     return dataclasses.replace(method, pretraining=dataclasses.replace(method.pretraining, recipe=recipe))
