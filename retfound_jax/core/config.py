@@ -171,13 +171,16 @@ def _build_scalar(hint: Any, value: Any, *, path: str) -> Any:
 
 
 def _build_union(arguments: tuple, value: Any, *, path: str) -> Any:
+    reasons: dict[Any, UsageError] = {}
     for hint in arguments:
         try:
             return _build(hint, value, path=path)
         except UsageError as error:
-            # The last reason is kept: unions here are `X | None`, or classes told apart by "type".
-            reason = error
-    raise reason
+            reasons[hint] = error
+    # The reason that helps is that of the class which is named by "type", else the last; None is what nobody meant who wrote a value.
+    meant = {hint: reason for hint, reason in reasons.items() if hint is not type(None)} or reasons
+    named = str(value.get('type', '')).rpartition(':')[2] if isinstance(value, dict) else ''
+    raise next((reason for hint, reason in meant.items() if getattr(hint, '__name__', '') == named), list(meant.values())[-1])
 
 
 def _build_tuple(arguments: tuple, value: Any, *, path: str) -> tuple:

@@ -109,3 +109,14 @@ def test_load_function_names_the_nearest():
         config_lib.load_function('retfound_jax.core.confg:to_json')
     with pytest.raises(UsageError, match='module:function'):
         config_lib.load_function('to_json')
+
+
+def test_of_classes_to_choose_from_the_one_that_is_meant_says_what_is_wrong():
+    for value, told in (
+        ({'fspd': 2}, 'MeshConfig has no field "fspd", did you mean "fsdp"'),
+        ({'type': 'retfound_jax.core.mesh:MeshConfig', 'fsdp': 'x'}, "one.fsdp is 'x' and must be a int"),
+        (3, 'one is 3 and must be a group of fields'),
+    ):
+        for kinds in (Inner | MeshConfig | None, MeshConfig | None):
+            with pytest.raises(UsageError, match=told):
+                config_lib._build(kinds, value, path='one')
