@@ -69,7 +69,10 @@ def evaluate_ensemble(
     config = config or EvalConfig()
     write_predictions(judged, path=_path(workdir, f'{PREFIX}{name}'))
     plan = plan_of(judged, config=config)
-    return _write(judged, validation=validation, name=f'{PREFIX}{name}', workdir=workdir, config=config, plan=plan, ood=None)
+    done = _write(judged, validation=validation, name=f'{PREFIX}{name}', workdir=workdir, config=config, plan=plan, ood=None)
+    done.table['notes'].append(f'The mean of the scores of {len(every)} runs.')
+    write_json(done.table_path, done.table)
+    return done
 
 
 def _any_has(workdirs: Sequence[Path], split: str) -> bool:

@@ -31,9 +31,9 @@ def section(found: Collected) -> Section:
     """The uncertainty of the split the page is about; what was not measured is said, in red."""
     if found.tables is None or found.run is None:
         return _section([Text('There is no evaluation, so nothing is known of when the model should stay silent.', 'quiet')])
-    table = read_uncertainty(found.run.path / 'tables' / f'uncertainty_{found.tables.split}.json')
+    table = read_uncertainty(found.run.path / 'tables' / f'uncertainty_{found.tables.name}.json')
     if table is None:
-        why = f'no validation patients beside the split “{found.tables.split}” were evaluated to learn it from'
+        why = f'no validation patients beside “{found.tables.name}” were evaluated to learn it from'
         return _section([Text(f'Missing: it is not known when this model should stay silent, as {why}.', 'absent')])
     return _section([*_referral(table), *_who(table), *sets(table), *temperatures(table), *_strange(table)])
 

@@ -27,7 +27,7 @@ from retfound_jax.train import checkpoint
 
 Make = Callable[..., Predictions]
 KINDS = [('single', {}), ('single', {'classes': ('no', 'yes')}), ('ordinal', {}), ('multi', {}), ('regress', {})]
-CONFIG = EvalConfig(by=('sex', 'age'), replicates=30)
+CONFIG = EvalConfig(by=('sex', 'age'), replicates=8)
 
 
 @pytest.mark.parametrize(('kind', 'kw'), KINDS, ids=lambda value: str(value))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,17 +23,22 @@ from retfound_jax.report import uncertainty as page
 from retfound_jax.report.blocks import Pictures, Table, Text
 from retfound_jax.report.uncertainty_tables import read_uncertainty
 
-CONFIG = EvalConfig(by=('sex', 'ethnicity'), replicates=20)
+CONFIG = EvalConfig(by=('sex', 'ethnicity'), replicates=8)
 
 
 def found(run: Path, *, split: str = 'test') -> Any:
     """As much of what was collected as the section looks at."""
-    return SimpleNamespace(run=SimpleNamespace(path=run), tables=SimpleNamespace(split=split))
+    return SimpleNamespace(run=SimpleNamespace(path=run), tables=SimpleNamespace(name=split))
 
 
 def table_of(kind: str, **changes: Any) -> dict[str, Any]:
+    return copy.deepcopy(_table(kind)) | changes
+
+
+@cache
+def _table(kind: str) -> dict[str, Any]:
     test, validation = (make_predictions(kind, split=split, seed=seed) for split, seed in (('test', 1), ('val', 2)))
-    return uncertainty(test, validation=validation, config=CONFIG) | changes
+    return uncertainty(test, validation=validation, config=CONFIG)
 
 
 @pytest.fixture
