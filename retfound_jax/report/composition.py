@@ -172,12 +172,15 @@ def of_censuses(found: Sequence[Census], *, weights: Sequence[float] | None = No
 
 
 def _together(found: Sequence[Mapping[tuple[str, Values, Values], int]]) -> dict[Key, int]:
-    """Counts of each dataset, and of all of them: a field that one does not have is missing there."""
+    """Counts of each dataset, and of all of them: a field that one does not have is missing there.
+
+    Of several datasets the splits are counted as wholes alone: the more tables there are, the more of each has to be withheld.
+    """
     counts: dict[Key, int] = {}
     single = {key[1] for one in found for key in one if len(key[1]) == 1}
     for place, one in enumerate(found):
         for (split, fields, values), count in one.items():
-            if len(fields) < 2:
+            if not fields or len(fields) == 1 and not (split and len(found) > 1):
                 counts[Key(place=place, split=split, fields=fields, values=values)] = count
         for fields in single - {key[1] for key in one}:
             for split in {split for split, names, _ in one if not names and (not split or len(found) == 1)}:

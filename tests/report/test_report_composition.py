@@ -103,12 +103,15 @@ def worlds(printed, field):
     names = [one['name'] for one in printed['datasets']]
     splits = {one['name']: one['splits'] for one in printed['datasets']}
     values = sorted({value for _, _, value in rows if value})
-    leaves = [(name, split, value) for name in names for split in splits[name] for value in values if (name, split, value) in rows]
+    by_split = {name: [split for split in splits[name] if any((name, split, value) in rows for value in values)] for name in names}
+    places = [(name, split) for name in names for split in by_split[name] or ['all']]
+    leaves = [(*place, value) for place in places for value in values if (*place, value) in rows]
 
     def inside(row):
         return [(row[0] in (leaf[0], 'all')) and row[1] in (leaf[1], 'all') and row[2] in (leaf[2], '') for leaf in leaves]
 
-    known = [(inside(row), patients) for row, patients in rows.items() if patients is not None]
+    of_leaves = {(row, patients) for row, patients in rows.items() if row[1] == 'all' or by_split[row[0]]}
+    known = [(inside(row), patients) for row, patients in of_leaves if patients is not None]
     return rows, inside, np.array([row for row, _ in known], float), np.array([patients for _, patients in known], float)
 
 
