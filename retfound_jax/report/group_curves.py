@@ -88,11 +88,14 @@ def _figure(told: Mapping[str, Any], target: str, *, on: str) -> Drawn | None:
         rows = math.ceil(len(panels) / 3)
         columns = math.ceil(len(panels) / rows)
         figure = Figure(figsize=(3.7 * columns + 0.5, 3.3 * rows + 0.6), layout='constrained')
+        limits = _limits(points, lines=len(groups) + 2)
         for axes, panel in zip(figure.subplots(rows, columns, squeeze=False, sharey=True).flat, panels, strict=False):
             _axes(axes, panel, groups, on=on)
+            axes.set_ylim(limits)
         for axes in figure.axes[len(panels):]:
             axes.set_axis_off()
-        figure.axes[0].legend(loc='best')
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc='outside upper right', ncols=len(labels))
         across = f'share of {told["group"]} in the pretraining' if on == 'composition' else 'share of the labels (log scale)'
         figure.supxlabel(across, fontsize=10)
         figure.supylabel(f'AUROC of {short(target, limit=30)}', fontsize=10)
@@ -166,6 +169,15 @@ def _axes(axes: Axes, panel: _Panel, groups: Sequence[str], *, on: str) -> None:
         axes.set_xticks(shares)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _say(axes, slopes)
+
+
+def _limits(points: Sequence[dict[str, Any]], *, lines: int) -> tuple[float, float]:
+    """Of the axis that all panels share, with room for that many lines of words below."""
+    shown = [point for point in points if point['group'] != GAP]
+    low = min(0.5, *(value for point in shown for value in (point['low'], *point['per_seed']) if value is not None))
+    high = max(min(1.0, point['high'] or point['value']) for point in shown)
+    span = max(high - low, 0.05)
+    return low - span * 0.075 * lines, high + 0.05 * span
 
 
 def _line(axes: Axes, x: np.ndarray, value: np.ndarray, *, colour: str, log: bool) -> None:
