@@ -54,6 +54,11 @@ def patient_index(patient_N: np.ndarray, *, key: np.ndarray) -> tuple[np.ndarray
     return index_N.astype(np.int64), len(names)
 
 
+def distinct(patient_M: np.ndarray) -> int:
+    """How many patients there are among rows whose patients are numbered."""
+    return int(np.count_nonzero(np.bincount(patient_M))) if len(patient_M) else 0
+
+
 def map_blocks(function: Callable[[np.ndarray], Found], *, counts: np.ndarray, patient: np.ndarray) -> list[Found]:
     """`function` of the rows' weights [N, r] in blocks of replicates, in order; `patient` [N] are rows of `counts` [P, R]."""
     return in_slices(

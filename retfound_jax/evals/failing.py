@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from retfound_jax.evals.bootstrap import distinct
 from retfound_jax.evals.delong import group_delong
 from retfound_jax.evals.permutation import Grouped, p_value
 from retfound_jax.evals.power import binomial, detectable_difference, hanley_mcneil
@@ -107,7 +108,7 @@ def _shares(rows: Grouped, masks_2M: np.ndarray, *, metric: str) -> tuple[np.nda
     value_2, sums_2I = np.full(2, np.nan), np.full((2, patient_M.max() + 1), np.nan)
     for k, mask_M in enumerate(masks_2M & kept_M):
         cases = int(mask_M.sum())
-        patients = len(np.unique(patient_M[mask_M]))
+        patients = distinct(patient_M[mask_M])
         if patients > 1:
             value_2[k] = right_M[mask_M].mean()
             rest_M = (right_M[mask_M] - value_2[k]) / cases * np.sqrt(patients / (patients - 1))
@@ -158,13 +159,13 @@ def design_effect(rows: Grouped, *, metric: str) -> float:
 
 def _counts(rows: Grouped, g: int) -> dict[str, int]:
     inside_M = rows.group_M == g
-    return {'n_patients': len(np.unique(rows.patient_M[inside_M])), 'n_positive': int(rows.label_M[inside_M].sum())}
+    return {'n_patients': distinct(rows.patient_M[inside_M]), 'n_positive': int(rows.label_M[inside_M].sum())}
 
 
 def _deciding(rows: Grouped, g: int, *, metric: str) -> int:
     """The group's patients of the rarer class, or of the class whose rate it is; at least 2."""
     inside_M = rows.group_M == g
-    sizes = {label: len(np.unique(rows.patient_M[inside_M & (rows.label_M == label)])) for label in (True, False)}
+    sizes = {label: distinct(rows.patient_M[inside_M & (rows.label_M == label)]) for label in (True, False)}
     return max(2, min(sizes.values()) if metric == 'AUROC' else sizes[metric == 'sensitivity'])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from retfound_jax.evals import failing, gaps, metrics
+from retfound_jax.evals.bootstrap import distinct
 from retfound_jax.evals.cells import Cell, Thresholds
 from retfound_jax.evals.permutation import PERMUTED, TAIL, Grouped, p_value, permuted_metrics
 from retfound_jax.evals.power import Noise, binomial, detectable_gap, hanley_mcneil
@@ -126,7 +127,7 @@ def _comparisons(
 def _enough(cell: Cell, t: int, *, least: int) -> bool:
     """Whether enough patients have, and enough do not have, what the target is."""
     view = cell.view
-    return all(len(np.unique(view.patient_M[view.label_MT[:, t] == value])) >= max(1, least) for value in (0, 1))
+    return all(distinct(view.patient_M[view.label_MT[:, t] == value]) >= max(1, least) for value in (0, 1))
 
 
 def _grouped(shown: Cells, t: int, *, threshold: float | None) -> Grouped:

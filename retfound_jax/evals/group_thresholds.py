@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retfound_jax.core.demographics import FLOOR, FLOOR_POSITIVE
-from retfound_jax.evals.bootstrap import patient_index
+from retfound_jax.evals.bootstrap import distinct, patient_index
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.subgroups import group_masks
 from retfound_jax.evals.thresholds import Rule, choose
@@ -75,7 +75,7 @@ def choose_by_group(
 
 def _one(view: View, t: int, *, overall: float | None, rule: Rule | None, least: int, least_positive: int) -> GroupThreshold:
     label_M = view.label_MT[:, t]
-    patients, positive, negative = (len(np.unique(view.patient_M[kept])) for kept in (~np.isnan(label_M), label_M > 0, label_M == 0))
+    patients, positive, negative = (distinct(view.patient_M[kept]) for kept in (~np.isnan(label_M), label_M > 0, label_M == 0))
     if patients < least:
         return GroupThreshold(value=overall, note=_FEW.format(least))
     if min(positive, negative) < max(1, least_positive):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from retfound_jax.evals import gaps, metrics
-from retfound_jax.evals.bootstrap import percentile_interval
+from retfound_jax.evals.bootstrap import distinct, percentile_interval
 from retfound_jax.evals.cells import MACRO, Cell, Thresholds
 from retfound_jax.evals.views import View
 from retfound_jax.evals.withholding import Withholding
@@ -87,9 +87,9 @@ def gap_rows(cells: Mapping[str, Cell], *, level: str, by: str, level_of_interva
 def deciding(view: View, *, target: str, metric: str) -> int:
     """The patients that decide how certain a metric is: those of the rarer class, of a rate those whose rate it is."""
     if target == MACRO or view.kind == 'regress':
-        return len(np.unique(view.patient_M))
+        return distinct(view.patient_M)
     label_M = view.label_MT[:, view.targets.index(target)]
-    positive, negative, both = (len(np.unique(view.patient_M[kept])) for kept in (label_M > 0, label_M == 0, ~np.isnan(label_M)))
+    positive, negative, both = (distinct(view.patient_M[kept]) for kept in (label_M > 0, label_M == 0, ~np.isnan(label_M)))
     name = metric.removesuffix('@group')
     needed = [positive] * (name in _NEEDS_POSITIVE) + [negative] * (name in _NEEDS_NEGATIVE)
     return min(needed, default=both)
@@ -119,7 +119,7 @@ def _counts(cell: Cell, *, target: str) -> dict[str, int | None]:
         positive = None if view.kind == 'regress' else int(np.nansum(view.label_MT[:, t]))
     return {
         'n_images': int(images_M[present_M].sum()),
-        'n_patients': len(np.unique(view.patient_M[present_M])),
+        'n_patients': distinct(view.patient_M[present_M]),
         'n_positive': positive,
     }
 
