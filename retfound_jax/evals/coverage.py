@@ -156,7 +156,7 @@ class _Work:
 
     def group(self, by: str, group: str, *, asked: Sequence[Question], why: Sequence[str], validation_N: np.ndarray) -> list[Row]:
         """The patients of one group at the threshold of all and at that of their own group; `why` a question is withheld."""
-        own = self.asked(self.validation, 'patient', validation_N)
+        own = self._everyone if all(why) else self.asked(self.validation, 'patient', validation_N)  # withheld: never looked at
         rows = []
         for question, known, same, withheld in zip(asked, self._everyone, own, why, strict=True):
             if withheld:
