@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from retfound_jax.core.demographics import NOT_A_GROUP
-from retfound_jax.report import card_validation
+from retfound_jax.report import card_validation, fails
 from retfound_jax.report.blocks import Cell as TableCell
 from retfound_jax.report.blocks import Section, Table, Text
 from retfound_jax.report.card import Card
@@ -75,13 +75,13 @@ def _fails(one: Evaluation) -> Iterator[Limit]:
         short = interval(found.shortfall, found.low, found.high, metric=found.metric)
         yield Limit(
             f'Fails {by_name(found.by).lower()} {nice(found.group)}',
-            f'{card_validation.spoken(found.metric)}{card_validation.of_target(one.tables, found.target)} worse than all others by {short}',
+            f'{fails.spoken(found.metric)}{card_validation.of_target(one.tables, found.target)} worse than all others by {short}',
         )
     for gap in real_gaps(one)[:_SHOWN]:
         shown = interval(gap.gap, gap.low, gap.high, metric=gap.metric)
         yield Limit(
             f'Unequal by {by_name(gap.by).lower()}',
-            f'{card_validation.spoken(gap.metric)}: {nice(gap.best)} over {nice(gap.worst)} by {shown}',
+            f'{fails.spoken(gap.metric)}: {nice(gap.best)} over {nice(gap.worst)} by {shown}',
         )
 
 
@@ -127,7 +127,7 @@ def _uncertainty(one: Evaluation) -> Iterator[Limit]:
         shown = (
             row.level == one.tables.level and row.kind == 'overall' and (row.method, row.alpha) == (found.method(row.target), found.alpha)
         )
-        if shown and row.by and row.p_holm is not None and row.p_holm < card_validation.ALPHA and row.coverage.value is not None:
+        if shown and row.by and row.p_holm is not None and row.p_holm < fails.ALPHA and row.coverage.value is not None:
             whose = f'{by_name(row.by).lower()} {nice(row.group)}{card_validation.of_target(one.tables, row.target)}'
             held = f'a set made to hold the truth for {percent(1 - row.alpha, 1)} holds it for {percent(row.coverage.value, 1)} of them'
             yield Limit(f'Not as sure as it says: {whose}', held)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from retfound_jax.core.demographics import NOT_A_GROUP
-from retfound_jax.report import card_means, remedies
-from retfound_jax.report.blocks import Axis, Cell, Section, Span, Table, Text
+from retfound_jax.report import card_means, fails, forest, remedies
+from retfound_jax.report.blocks import Cell, Section, Table, Text
 from retfound_jax.report.card import Card
 from retfound_jax.report.card_people import COLUMNS, NAMES, unrecorded
 from retfound_jax.report.card_read import Evaluation
@@ -18,10 +17,7 @@ from retfound_jax.report.tables import LOWER_IS_BETTER, MACRO, Row, Tables
 from retfound_jax.report.words import by_name, clean, count, interval, joined, metric_name, nice, number, plural, value_and_bounds
 
 ID, TITLE = 'validation', '3. Was it validated on diverse people, by subgroup?'
-ALPHA = 0.05
 _BESIDE = ('sensitivity', 'specificity')
-_BESIDE_NUMBER = ('RMSE',)
-_GROUPS = 60  # rows of the table; report.html holds all
 _SENTENCES = 3
 
 
@@ -36,7 +32,9 @@ def section(card: Card) -> Section:
         return Section(id=ID, title=TITLE, blocks=(Text(why, 'absent'),))
     blocks: list[Any] = [Text(words, 'lead') for words in (overall(card.main), *worst(card.main))]
     blocks += [Text(words, 'absent') for words in never_judged(card)]
-    blocks += [_forest(card.main), *_gap_table(card.main)] if card.main.tables.by else []
+    if card.main.tables.by:
+        blocks += [Text(f'Missing: {words[0].lower()}{words[1:]}', 'absent') for words in fails.unknown(card.main.tables)]
+        blocks += [forest.table(card.main.tables, [one.tables for one in card.external]), *_gap_table(card.main)]
     blocks += _means(card)
     blocks += _elsewhere(card)
     return Section(id=ID, title=TITLE, blocks=tuple(blocks))
@@ -69,12 +67,14 @@ def worst(one: Evaluation) -> tuple[str, ...]:
         words = [_failing_words(tables, found) for found in sure[:_SENTENCES]]
         more = len(sure) - _SENTENCES
         return (*words, *([f'{plural(more, "more group")} below; all in report.html.'] if more > 0 else []))
-    return (f'No group is shown to do worse than the rest (p < {ALPHA:g} after Holm in none); that proves nothing where groups are small.',)
+    return (
+        f'No group is shown to do worse than the rest (p < {fails.ALPHA:g} after Holm in none); where groups are small that proves little.',
+    )
 
 
 def failing(one: Evaluation) -> tuple[Failing, ...]:
     """Groups that are shown to do worse than the rest, by the test that was corrected for all of them."""
-    return tuple(found for found in one.failing or () if found.p_holm is not None and found.p_holm < ALPHA)
+    return fails.found_failing(one.tables)
 
 
 def blind_spots(one: Evaluation) -> tuple[Power, ...]:
@@ -84,12 +84,6 @@ def blind_spots(one: Evaluation) -> tuple[Power, ...]:
     return tuple(sorted(found, key=lambda power: -(power.detectable if power.detectable is not None else math.inf)))
 
 
-def spoken(metric: str) -> str:
-    """A metric's name inside a sentence."""
-    name = metric_name(metric)
-    return name if name[1:2].isupper() or name[1:2].isdigit() else name[:1].lower() + name[1:]
-
-
 def of_target(tables: Tables, target: str) -> str:
     """` for “target”` where there are several."""
     return '' if len(tables.targets) == 1 or target in (MACRO, '') else f' for “{nice(target)}”'
@@ -97,7 +91,7 @@ def of_target(tables: Tables, target: str) -> str:
 
 def real_gaps(one: Evaluation) -> tuple[Gap, ...]:
     """Gaps that chance alone does not explain."""
-    return tuple(gap for gap in one.gaps or () if gap.p_holm is not None and gap.p_holm < ALPHA)
+    return tuple(gap for gap in one.gaps or () if gap.p_holm is not None and gap.p_holm < fails.ALPHA)
 
 
 def never_judged(card: Card) -> tuple[str, ...]:
@@ -136,43 +130,11 @@ def _weakest(tables: Tables) -> str:
 def _failing_words(tables: Tables, found: Failing) -> str:
     target = of_target(tables, found.target)
     short = interval(found.shortfall, found.low, found.high, metric=found.metric)
-    p = 'p < .001' if (found.p_holm or 0) < 0.001 else f'p = {number(found.p_holm, metric="AUROC")}'
     value, rest = (number(one, metric=found.metric) for one in (found.value, found.rest))
     return (
-        f'It does worse for {by_name(found.by).lower()} {nice(found.group)}: {spoken(found.metric)}{target} {value} against {rest} '
-        f'in all others, {short} apart ({p} after Holm).'
+        f'It does worse for {by_name(found.by).lower()} {nice(found.group)}: {fails.spoken(found.metric)}{target} {value} against {rest} '
+        f'in all others, {short} apart ({fails.p_words(found.p_holm)} after Holm).'
     )
-
-
-def _forest(one: Evaluation) -> Table:
-    tables = one.tables
-    overall_row = tables.find(metric=tables.metric)
-    groups = [row for by in tables.by for row in group_rows(tables, by)]
-    hidden = [row for row in groups if row.value is None and '+' in row.by]  # a page has no room for rows of intersections without a number
-    rows = [row for row in (overall_row, *groups) if row is not None and row not in hidden]
-    axis = _axis(rows, tables.metric)
-    beside = [name for name in (_BESIDE_NUMBER if tables.kind == 'regress' else _BESIDE) if tables.find(metric=name) is not None]
-    alone = tables.kind != 'regress' and tables.overall != MACRO
-    head = ('Group', 'Patients', *(('Positive',) if alone else ()), metric_name(tables.metric), metric_name(tables.metric))
-    low, high = (f'{end:.2g}'.replace('0.', '.') for end in axis)
-    reference = overall_row.value if overall_row else None
-    return Table(
-        caption=f'{metric_name(tables.metric)} by group, split “{clean(one.name)}”',
-        head=(*head, *map(metric_name, beside)),
-        rows=tuple(_line(tables, row, beside=beside, alone=alone, axis=axis, reference=reference) for row in rows[:_GROUPS]),
-        axis=Axis(column=len(head) - 1, low=low, high=high),
-        note=_note(one, more=len(rows) - _GROUPS, hidden=len(hidden)),
-    )
-
-
-def _note(one: Evaluation, *, more: int, hidden: int) -> str:
-    tables = one.tables
-    words = [f'Dot: value; line: {100 * tables.interval:.0f} % interval; thin line: everybody.']
-    words += ['Every group is judged at one threshold.'] if tables.kind != 'regress' else []
-    words += [f'Fewer than {tables.min_n} patients: withheld.']
-    words += [f'{plural(hidden, "intersection")} without a number, most of them too small, left out.'] if hidden else []
-    words += [f'{plural(more, "more row")} in report.html.'] if more > 0 else []
-    return ' '.join(words)
 
 
 def _main_gaps(one: Evaluation) -> tuple[Gap, ...]:
@@ -199,41 +161,6 @@ def _gap_table(one: Evaluation) -> list[Table]:
             note=note,
         )
     ]
-
-
-def _line(
-    tables: Tables, row: Row, *, beside: Sequence[str], alone: bool, axis: tuple[float, float], reference: float | None
-) -> tuple[Cell, ...]:
-    name = f'{by_name(row.by)}: {nice(row.group)}' if row.by else 'Everybody'
-    cells = [Cell(name, quiet=row.group in NOT_A_GROUP), Cell(count(row.n_patients), quiet=row.n_patients is None)]
-    cells += [positives(row)] if alone else []
-    others = [_cell(tables.find(metric=metric, by=row.by, group=row.group)) for metric in beside]
-    return (*cells, _cell(row), Cell('', span=_span(row, axis, reference)), *others)
-
-
-def _cell(row: Row | None) -> Cell:
-    """A value with its interval, or in a word why there is none; the note below the table says more."""
-    if row is None or row.value is not None:
-        return value_cell(row)
-    return Cell('withheld' if row.withheld else 'nobody' if row.n_patients == 0 else 'none', quiet=True)
-
-
-def _axis(rows: Sequence[Row], metric: str) -> tuple[float, float]:
-    known = [value for row in rows for value in (row.value, row.low, row.high) if value is not None]
-    if metric in LOWER_IS_BETTER:
-        return 0.0, max([*known, 1e-9]) * 1.05
-    low = min([*known, 0.5]) if metric == 'AUROC' else min([*known, 0.0])
-    return int(low * 10 - (low < 0)) / 10, 1.0
-
-
-def _span(row: Row, axis: tuple[float, float], reference: float | None) -> Span | None:
-    if row.value is None:
-        return None
-
-    def place(value: float | None) -> float | None:
-        return None if value is None else round(100 * min(1.0, max(0.0, (value - axis[0]) / (axis[1] - axis[0]))), 2)
-
-    return Span(at=place(row.value), low=place(row.low), high=place(row.high), reference=place(reference))
 
 
 def _means(card: Card) -> list[Any]:

@@ -171,8 +171,8 @@ def test_groups_of_the_table_that_are_withheld_have_no_number_anywhere(tmp_path:
     markdown = card_page.build_markdown(again)
     head, _, body = markdown.partition('\n# ')
     assert 'ethnicity=White' in head and 'Asian' not in head and 'Black' not in head
-    line = next(line for line in body.splitlines() if line.startswith('| Ethnicity: Asian'))
-    assert not re.search(r'\d', line.replace('fewer than 20', ''))
+    assert not re.search(r'^\| Ethnicity: (Asian|Black)', body, flags=re.MULTILINE)
+    assert 'not known whether it works for Ethnicity: Asian and Black' in body
     assert 'Asian; Black' in next(limit.evidence for limit in card_limits.limits(again) if 'small groups' in limit.what)
 
 
@@ -185,10 +185,9 @@ def test_a_small_group_of_a_real_evaluation_is_in_no_output(tmp_path: Path) -> N
     write_json(run / 'tables' / 'metrics_test.json', evaluate(test, validation=val, config=EvalConfig(by=('ethnicity',), replicates=20)))
     markdown = card_page.build_markdown(collect_card(run))
     head, _, body = markdown.partition('\n# ')
-    assert 'Rare' not in head
+    assert '"ethnicity=Rare"' not in head and 'Ethnicity: Rare |' not in body
     rows = [line.split(' | ') for line in body.splitlines() if line.startswith(('| Ethnicity: ', '| Everybody'))]
     counts = {cells[0].removeprefix('| '): cells[1] for cells in rows}
-    assert not counts['Ethnicity: Rare'].isdecimal()
     shown = sum(int(n) for name, n in counts.items() if n.isdecimal() and name != 'Everybody')
     assert not 0 < int(counts['Everybody']) - shown < 20
 
