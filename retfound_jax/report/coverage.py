@@ -214,7 +214,8 @@ def heat_tables(found: Composition) -> tuple[list[Table], list[Values]]:
     """Patients by two fields, for each intersection that was counted; and those of which most had to be withheld."""
     shown, left = [], []
     for pair in found.pairs():
-        cells = [found.count(*values, fields=pair) for values in itertools.product(*(_somebody(found, name) for name in pair))]
+        each = [[value for value in _somebody(found, name) if value not in NOT_A_GROUP] for name in pair]
+        cells = [found.count(*values, fields=pair) for values in itertools.product(*each)]
         known = sum(not cell.hidden and not cell.nobody for cell in cells)
         (shown if known > _KNOWN * sum(not cell.nobody for cell in cells) else left).append(pair)
     return [_heat(found, pair) for pair in shown], left
