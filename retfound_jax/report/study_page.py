@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retfound_jax.core.files import atomic_write
-from retfound_jax.report import html, study_figures
+from retfound_jax.report import group_section, html, study_figures
 from retfound_jax.report.blocks import Cell, Code, Fact, Facts, Heading, Pictures, Section, Table, Terms, Text
 from retfound_jax.report.provenance import WORDS
 from retfound_jax.report.study import MACRO, Line, Needed, Number, StudyTable, line_place, read_study
@@ -40,7 +40,7 @@ def build(folder: Path | str, *, command: str = '', notice: str = '') -> str:
     tables = read_study(Path(folder))
     sections = [_summary(tables, notice=notice)]
     sections += [_table_section(table, title='Results' if len(tables) == 1 else nice(table.title)) for table in tables]
-    sections += [_sources(tables), _repeat(command), _words(tables)]
+    sections += [*group_section.sections(Path(folder)), _sources(tables), _repeat(command), _words(tables)]
     title = tables[0].title if len(tables) == 1 else f'A study of {len(tables)} tables'
     return html.render(clean(title), subtitle=_subtitle(tables), sections=tuple(section for section in sections if section.blocks))
 
