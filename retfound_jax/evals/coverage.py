@@ -63,7 +63,7 @@ def coverage_rows(
             for of in zip(*asked.values(), strict=True)
         ]
         for group in groups:
-            same = [calibration[part] for part in _parts(plan, by, group) if part in calibration]
+            same = [calibration[part] for part in plan.members[by, group] if part in calibration]
             same_N = np.any(same, axis=0) if same else np.zeros(len(validation), bool)
             rows += work.group(by, group, asked=asked[group], why=[one[group] for one in why], validation_N=same_N)
     return _corrected(rows)
@@ -79,12 +79,6 @@ def reasons(plan: Withholding, by: str, *, target: str, patients: Mapping[str, i
     if any(0 < n < plan.floor and not found[group] for group, n in patients.items()):
         return {group: words or note(plan.floor) for group, words in found.items()}
     return {group: words or ('' if patients[group] else 'nobody in it') for group, words in found.items()}
-
-
-def _parts(plan: Withholding, by: str, group: str) -> list[str]:
-    """The groups a row is of: a large one, and the small blanks that were folded into it."""
-    origin = plan.origin(by, group)
-    return [origin, *group[len(origin) :].split(' or ')[1:]]
 
 
 def _corrected(rows: list[Row]) -> list[Row]:

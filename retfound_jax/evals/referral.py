@@ -20,10 +20,10 @@ from scipy import stats
 from retfound_jax.core.demographics import FLOOR, FLOOR_POSITIVE
 from retfound_jax.evals import conformal, metrics
 from retfound_jax.evals.bootstrap import map_blocks, percentile_interval
+from retfound_jax.evals.pooling import is_blank
 from retfound_jax.evals.proportions import wilson
 from retfound_jax.evals.questions import NUMBER, YES_NO, Question
 from retfound_jax.evals.stats import holm
-from retfound_jax.evals.withholding import is_blank
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # referred
 FIXED = 0.2  # referred, at which is looked who is

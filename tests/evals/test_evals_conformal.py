@@ -263,6 +263,16 @@ def test_small_blanks_are_calibrated_with_the_group_they_are_folded_into(make: M
     assert found['group'] == 'F or missing' and found['n'] == found['n_calibration'] == 160
 
 
+def test_bands_that_are_told_together_are_calibrated_together(make: Make) -> None:
+    judged, validation = make('regress', n=600), make('regress', n=600, seed=9, split='val')
+    ages = {'test': np.repeat([35.0, 45.0, 65.0], [24, 216, 360]), 'val': np.repeat([35.0, 45.0], [200, 400])}
+    judged, validation = (replace(one, columns={**one.columns, 'age': ages[one.split]}) for one in (judged, validation))
+    found = rows_of(judged, validation=validation, by=('age_band',), alphas=(0.1,))
+    rows = {row['group']: row for row in found if row['kind'] == 'by_group'}
+    assert rows['<40 or 40-49']['n'] == 120 and rows['<40 or 40-49']['n_calibration'] == 300
+    assert 'calibrated on all' in rows['60-69']['note']
+
+
 def test_the_order_of_the_rows_changes_nothing(make: Make) -> None:
     judged, validation = make('single', n=300), make('single', n=300, seed=9, split='val')
     order = np.random.default_rng(7).permutation(300)
