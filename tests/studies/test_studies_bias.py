@@ -13,10 +13,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from study_cells import write_cell
 
 from experiments.tables import bias
+from retfound_jax.cli import main as cli
 from retfound_jax.core.errors import UsageError
-from retfound_jax.evals.predictions import Predictions
+from retfound_jax.evals.predictions import Predictions, write_predictions
 from retfound_jax.report import group_curves
 from retfound_jax.studies import group_tables
 from retfound_jax.studies.arms import Ground
@@ -221,3 +223,19 @@ def test_plain_studies_are_as_they_were() -> None:
     study = Study(name='s', title='', data=(StudyData(name='d', labels=('a',)),), methods=(Method(name='random'),),
                   recipe=bias.bias_odir_sex().recipe)
     assert study.groups is None and math.isnan(study.methods[0].share(('F',))) and not study.methods[0].starts
+
+
+def test_the_verb_writes_tables_figures_and_says_what_moves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method, share in METHODS.items():
+        for seed in (0, 1):
+            names = {'train_on': 'drawn', 'test_on': ['drawn'], 'method': method, 'adaptation': 'probe'}
+            cell = {'study': 'bias_phantom', 'fraction': 1.0, 'seed': seed, **names}
+            folder = write_cell(tmp_path, **{**names, 'test_on': ('drawn',)}, seed=seed, cell=cell)
+            one = made({'F': 0.6 + 0.3 * share + 0.01 * seed * share, 'M': 0.8})
+            write_predictions(one, path=folder / 'predictions' / 'drawn.parquet')
+    chosen = ['--set', 'seeds=[0,1]', '--set', 'adaptations=["probe"]', '--set', 'fractions=[1.0]', '--set', 'judged.replicates=50']
+    assert cli.main(['table', 'bias_phantom', '--workdir', str(tmp_path), *chosen]) == 0
+    printed = capsys.readouterr().out
+    assert 'From none to all of F in the pretraining, the AUROC of amd in F rises by +0.305' in printed
+    assert {path.name for path in (tmp_path / 'tables').iterdir()} >= {'bias.md', 'bias.tex', 'bias.csv', 'bias.json', 'bias_phantom.md'}
+    assert (tmp_path / 'figures' / 'bias_amd.png').is_file() and not (tmp_path / 'tables' / 'learning_by_group.json').exists()
