@@ -110,6 +110,8 @@ def _orders(table: Uncertainty) -> Table:
 
 def _who(table: Uncertainty) -> list[Any]:
     """Referral by group, for the first target; every finding about any target."""
+    if not table.referral:
+        return []
     if not any(table.referred_by.values()):
         return [Text('Missing: whom referral falls on; run `retfound evaluate` with --by.', 'absent')]
     target, rows = next((target, rows) for target, rows in table.referred_by.items() if rows)

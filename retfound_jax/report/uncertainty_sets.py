@@ -11,7 +11,8 @@ from retfound_jax.report.tables import MACRO
 from retfound_jax.report.uncertainty_tables import Covered, Temperature, Uncertainty
 from retfound_jax.report.words import NONE, by_name, count, interval, joined, nice, number, percent, value_and_bounds
 
-_HEAD = ('Patients', 'Threshold of all', 'Own threshold', 'Outcomes named', 'Everything', 'Nothing')
+_HEAD = ('Patients', 'Threshold of all', 'Own threshold')
+_SIZES, _WIDTH = ('Outcomes named', 'Everything', 'Nothing'), ('Width of the interval',)
 _SIGNIFICANT = 0.05
 _SCORES = ('ECE', 'NLL', 'Brier')
 
@@ -50,6 +51,11 @@ def _whom(row: Covered) -> str:
     return nice(row.group) or 'everybody'
 
 
+def _head(table: Uncertainty) -> tuple[str, ...]:
+    """An interval of a number has a width; it names neither everything nor nothing."""
+    return _HEAD + (_WIDTH if all(row.both is None for row in table.conformal) else _SIZES)
+
+
 def _first(table: Uncertainty) -> list[Covered]:
     """By patient, at the first share, of the first score, with one threshold for all."""
     rows = [row for row in table.conformal if row.level == 'patient' and row.alpha == table.alpha and row.kind == 'overall']
@@ -57,7 +63,7 @@ def _first(table: Uncertainty) -> list[Covered]:
 
 
 def _overall_sets(table: Uncertainty) -> Table:
-    rows = []
+    rows, head = [], ('Who', *_head(table))
     for target in table.targets:
         alone = len(table.targets) == 1
         name = 'everybody' if alone else target_name(target)
@@ -72,24 +78,24 @@ def _overall_sets(table: Uncertainty) -> Table:
                 rows.append(_set_row(truly, row, own=own))
     return Table(
         caption=f'How often the set holds the truth: {percent(1 - table.alpha, 1)} was asked for',
-        head=('Who', *_HEAD),
-        rows=tuple(rows),
+        head=head,
+        rows=tuple(row[: len(head)] for row in rows),
         note='Own threshold: learned from validation patients of the same group, or for each outcome from those who truly have it, which '
-        'is what a rare finding needs. Outcomes named: the mean size of the set, of a number the width of its interval. Everything, '
-        'nothing: sets that name all outcomes, or none.',
+        'is what a rare finding needs. Outcomes named: the mean size of the set. Everything, nothing: sets that name all outcomes, or '
+        'none.',
     )
 
 
 def _group_sets(table: Uncertainty, target: str, by: str) -> Table:
-    rows = []
+    rows, head = [], ('Group', *_head(table))
     for group in table.groups(by):
         row, own = (table.covered(target, kind=kind, by=by, group=group) for kind in ('overall', 'by_group'))
         if row is not None:
             rows.append(_set_row(nice(group), row, own=own, quiet=group in NOT_A_GROUP))
     return Table(
         caption=f'{by_name(by)}: how often the set holds the truth',
-        head=('Group', *_HEAD),
-        rows=tuple(rows),
+        head=head,
+        rows=tuple(row[: len(head)] for row in rows),
     )
 
 
@@ -107,9 +113,11 @@ def _set_matrix(table: Uncertainty, by: str) -> Table:
 
 def _set_row(name: str, row: Covered | None, *, own: Covered | None = None, quiet: bool = False) -> tuple[Cell, ...]:
     if row is None:
-        return (Cell(name), *(Cell(NONE, quiet=True),) * 6)
+        return (Cell(name), *(Cell(NONE, quiet=True),) * len(_HEAD + _SIZES))
     other = own if own is not None and own.coverage.value is not None else None
-    shares = [_beside(*(None if one is None else getattr(one, name) for one in (row, other)), show=_percent) for name in ('both', 'empty')]
+    both = [None if one is None else one.both for one in (row, other)]
+    empty = [None if one is None else one.empty for one in (row, other)]
+    shares = [_beside(*pair, show=_percent) for pair in (both, empty)]
     size = _beside(row.mean_size, None if other is None else other.mean_size, show=number)
     return (Cell(name, quiet=quiet), Cell(count(row.n)), _covered_cell(row), _covered_cell(own), size, *shares)
 
