@@ -11,7 +11,7 @@ from retfound_jax.report import composition, coverage, croissant, dataset_facts,
 from retfound_jax.report.blocks import Block, Cell, Code, Fact, Facts, Heading, Section, Table, Text
 from retfound_jax.report.census import FIELDS
 from retfound_jax.report.composition import Composition
-from retfound_jax.report.words import clean, count, joined, nice, plural
+from retfound_jax.report.words import clean, count, joined, nice
 
 PAGE = 'datasheet.html'
 _ASKED = (  # of an owner, on the first part of the page
@@ -133,12 +133,7 @@ def _changes(sheet: Sheet) -> Section:
         blocks += [Text(sentence) for sentence in known.processing(manifest)]
         if 'demographics' not in manifest:
             blocks.append(Text('What was changed in the words about people was not counted when this was made; ingest again.', 'absent'))
-        rows, more = known.change_rows(manifest)
-        if rows:
-            note = f'{plural(more, "more change")} in manifest.json.' if more else ''
-            cells = tuple(tuple(map(Cell, row)) for row in rows)
-            blocks.append(Table(caption='Words that were changed', head=known.CHANGES_HEAD, rows=cells, words=frozenset({1, 2}), note=note))
-        blocks += [Text(sentence) for sentence in known.contradictions(manifest)]
+        blocks += people.changes(manifest)
         blocks += people.reasons(manifest)
     return Section(id='changes', title='What was done to it', blocks=tuple(blocks))
 

@@ -18,7 +18,7 @@ _MODALITIES = {'CFP': 'colour photographs of the fundus', 'OCT': 'optical cohere
 _HALF = 0.5  # of the patients in one group of a field: it is named as most of them
 _RARE = 0.05  # of the images in a class of a label: it is named as rare
 _MOST = 12  # changes that are told
-CHANGES_HEAD = ('Field', 'From', 'To', 'Cells', 'Patients')
+CHANGES_HEAD = ('Field', 'From', 'To', 'Cells', 'Patients', 'Why')
 
 
 def contents(found: Composition, place: int = 0) -> str:
@@ -88,7 +88,9 @@ def changed(manifest: Mapping[str, Any]) -> str:
     if 'demographics' not in manifest:
         return ''
     fields = sorted({name_of(str(one.get('field', ''))).lower() for one in changes(manifest)})
-    return f'Words that mean the same were written in one way ({joined(fields)}).' if fields else 'No word about people had to be changed.'
+    if not fields:
+        return 'No word about people had to be changed.'
+    return f'What was written about people was changed where it was not in the words of the schema, and is counted here ({joined(fields)}).'
 
 
 def missing(found: Composition, place: int = 0) -> list[str]:
@@ -159,6 +161,7 @@ def change_rows(manifest: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], int
         rows.append((
             name_of(str(one.get('field', ''))), words, 'withheld' if few else nice(one.get('to', ''))[:40] or MISSING,
             *(('withheld', 'withheld') if few else (count(one.get('cells')), count(one.get('patients')))),
+            clean(one.get('reason') or 'a word for it'),
         ))
     return rows, max(0, len(made) - _MOST)
 

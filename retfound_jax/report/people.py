@@ -11,7 +11,7 @@ from retfound_jax.report import census, coverage, known
 from retfound_jax.report.blocks import Block, Cell, Grid, Pictures, Section, Table, Text
 from retfound_jax.report.census import AGE, LABEL
 from retfound_jax.report.composition import WITHHELD, Composition, Count, of_censuses
-from retfound_jax.report.words import NONE, clean, count, joined, nice, percent
+from retfound_jax.report.words import NONE, clean, count, joined, nice, percent, plural
 
 TITLE = 'Who is in the data'
 _LABELS = 3  # shown where none is asked for
@@ -34,8 +34,18 @@ def section(manifest: Mapping[str, Any] | None, *, wanted: Sequence[str] = (), d
     found = of_censuses([census.of_dataset(manifest, index=index, name=clean(manifest.get('name', 'dataset')))])
     made = [Text(withheld_note(), 'quiet'), *blocks(found, wanted=wanted)]
     made += [Text(words) for words in (known.duplicates(manifest), known.rejected(manifest), known.changed(manifest)) if words]
+    made += changes(manifest)
     made += [Grid(tables=reasons(manifest))] if reasons(manifest) else []
     return Section(id='people', title=TITLE, blocks=tuple(made))
+
+
+def changes(manifest: Mapping[str, Any]) -> list[Block]:
+    """What ingest changed in the words about people, and whose rows contradict each other."""
+    rows, more = known.change_rows(manifest)
+    cells = tuple(tuple(map(Cell, row)) for row in rows)
+    note = f'{plural(more, "more change")} in manifest.json.' if more else ''
+    table = Table(caption='Words that were changed', head=known.CHANGES_HEAD, rows=cells, words=frozenset({1, 2, 5}), note=note)
+    return [*([table] if rows else []), *(Text(sentence) for sentence in known.contradictions(manifest))]
 
 
 def blocks(found: Composition, *, wanted: Sequence[str] = ()) -> list[Block]:
