@@ -6,29 +6,28 @@ patients of each group, those of them with a label, with the finding, and withou
 fewer than FLOOR_POSITIVE patients with or without them (0 included: that nobody of 25 has it says something of each), and what would
 give either away. With a finding's counts go all its numbers in that group, as a share tells its denominator.
 
-A `missing` or `declined` group that would have to be withheld is no row of its own where it is small: it is folded into the largest group
-of its column, whose name says so (`F or missing`). To withhold it would mean to withhold another group too, for a few blank cells.
+What can be told together with another group is (`pooling`), so that not much has to be withheld.
 
 Letters: N images, P patients, G groups, T targets, K counts, A atoms, U ways to be labelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from retfound_jax.core import suppression
-from retfound_jax.core.demographics import FLOOR, FLOOR_POSITIVE, NOT_A_GROUP
+from retfound_jax.core.demographics import FLOOR, FLOOR_POSITIVE
 from retfound_jax.core.suppression import Count
+from retfound_jax.evals.pooling import is_blank, pool, with_and_without
 from retfound_jax.evals.predictions import Predictions
 from retfound_jax.evals.views import View, make_view
 
 Masks = dict[str, dict[str, np.ndarray]]  # by -> group -> images [N]
 _Name = tuple[str, ...]  # what is counted, by, group, and the target where it is of one
 _LARGEST = 1_000_000  # counts times atoms; a larger problem is decided column by column
-_HARDLY = 0.1  # of the largest group: blanks of at least the floor are folded in up to this share
 _MEMORY = 200_000_000  # [bytes] for sorting the patients into atoms; likewise
 
 
@@ -36,15 +35,15 @@ _MEMORY = 200_000_000  # [bytes] for sorting the patients into atoms; likewise
 class Withholding:
     """What may be printed: the groups, and why a number of theirs may not be."""
 
-    masks: Masks  # the groups to judge, small blanks folded in
+    masks: Masks  # the groups to judge, some of them several told together
     floor: int
     positive_floor: int
     hidden: frozenset[_Name] = field(repr=False)
-    renamed: Mapping[tuple[str, str], str]  # groups with blanks folded in: what they were called
+    members: Mapping[tuple[str, str], tuple[str, ...]]  # what is told together in a group, the largest first
 
     def origin(self, by: str, group: str) -> str:
-        """The group as it was called before blanks were folded into it."""
-        return self.renamed.get((by, group), group)
+        """The largest of the groups that are told together in this one."""
+        return self.members[by, group][0]
 
     def group(self, by: str, group: str) -> str:
         """Why nothing of this group may be printed; '' where it may."""
@@ -79,63 +78,19 @@ def decide(
 
     views = {(by, group): view(rows_N) for by, of in masks.items() for group, rows_N in of.items()}
     floors = {'floor': floor, 'positive_floor': positive_floor}
-    folded = {by: _folded(of, views={group: views[by, group] for group in of}, **floors) for by, of in masks.items()}
-    renamed = {(by, new): old for by, of in folded.items() for old, new in _new_names(masks[by], of)}
-    # a blank that was folded in must not be worked out either, so it stays in the problem though it is not printed
-    kept = {(by, group): view(rows_N) for by, of in folded.items() for group, rows_N in of.items()}
+    pooled = {by: pool(by, masks=of, views={group: views[by, group] for group in of}, **floors) for by, of in masks.items()}
+    kept = {(by, group): view(rows_N) for by, found in pooled.items() for group, rows_N in found.masks.items()}
+    # who is told together with others must not be worked out either, and so stays in the problem though no table shows it
+    told = {name: found for name, found in views.items() if name not in kept and (is_blank(name[1]) or len(found.patient_M) < floor)}
     problem = Problem(
         whole=view(None),
-        views={name: found for name, found in views.items() if is_blank(name[1])} | kept,
-        unprinted=frozenset(views.keys() - kept.keys()),
+        views=told | kept,
+        unprinted=frozenset(told),
         **floors,
     )
     hidden = frozenset().union(*map(problem.hidden, problem.families())) if masks else frozenset()
-    return Withholding(masks=folded, hidden=hidden, renamed=renamed, **floors)
-
-
-def is_blank(group: str) -> bool:
-    """Whether a group, or a part of an intersection, is no group of people but a reason why nothing is known."""
-    return not NOT_A_GROUP.isdisjoint(group.split(', '))
-
-
-def _folded(masks: Mapping[str, np.ndarray], *, views: Mapping[str, View], floor: int, positive_floor: int) -> dict[str, np.ndarray]:
-    """The groups, with blanks that would have to be withheld joined to the largest group, as far as they hardly change it."""
-    sizes = {group: len(view.patient_M) for group, view in views.items()}
-    people = [group for group in masks if not is_blank(group)]
-    if not people:
-        return dict(masks)
-    largest = max(people, key=sizes.__getitem__)
-    few = {group: _has_few(views[group], others=[views[one] for one in people], floor=positive_floor) for group in masks}
-    blanks = [
-        group
-        for group in masks
-        if is_blank(group) and sizes[group] and (sizes[group] < floor or (few[group] and sizes[group] <= _HARDLY * sizes[largest]))
-    ]
-    if not blanks:
-        return dict(masks)
-    joined = ' or '.join([largest, *blanks])
-    merged_N = np.any([masks[largest], *(masks[group] for group in blanks)], axis=0)
-    renamed = {group: joined if group == largest else group for group in masks if group not in blanks}
-    return {name: merged_N if group == largest else masks[group] for group, name in renamed.items()}
-
-
-def _has_few(view: View, *, others: Sequence[View], floor: int) -> bool:
-    """Whether it has too few with or without a target by which two of the others can be compared."""
-    if view.kind == 'regress':
-        return False
-    enough_GT = np.stack([np.minimum(*_with_and_without(one)) >= floor for one in others])
-    return bool(np.any((np.minimum(*_with_and_without(view)) < floor) & (enough_GT.sum(axis=0) > 1)))
-
-
-def _with_and_without(view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Patients with each target, and without it [T]."""
-    return (view.label_MT > 0).sum(axis=0), (view.label_MT == 0).sum(axis=0)
-
-
-def _new_names(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Names that changed: the old one and the new one."""
-    old = [group for group in before if group not in after and not is_blank(group)]
-    return list(zip(old, [group for group in after if group not in before], strict=True))
+    members = {(by, group): of for by, found in pooled.items() for group, of in found.members.items()}
+    return Withholding(masks={by: found.masks for by, found in pooled.items()}, hidden=hidden, members=members, **floors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,14 +123,16 @@ class Problem:
         """Every count that is printed of one group; v 0 is everybody."""
         shared = {'total': v == 0, 'unprinted': (by, group) in self.unprinted}
         counts, member_A = {}, atoms.member(v)
+        order = 0 if '+' in by else 3  # intersections are given up before single columns
         for at, t in enumerate(family):
             labelled_A, positive_A = atoms.labelled(v, at), atoms.positive(v, at)
             names = [(what, by, group, self.whole.targets[t]) for what in ('labelled', 'positive', 'negative')]
-            people = {'floor': self.positive_floor, 'zero_tells': bool(atoms.people_A[labelled_A].any()), **shared}
-            counts[names[0]] = Count(atoms=np.flatnonzero(labelled_A), floor=self.floor, takes_along=(*names[1:],), order=1, **shared)
+            people = {'floor': self.positive_floor, 'zero_tells': bool(atoms.people_A[labelled_A].any()), 'order': order, **shared}
+            labelled = {'floor': self.floor, 'takes_along': (*names[1:],), 'order': order + 1, **shared}
+            counts[names[0]] = Count(atoms=np.flatnonzero(labelled_A), **labelled)
             counts[names[1]] = Count(atoms=np.flatnonzero(positive_A), takes_along=(names[2],), **people)
             counts[names[2]] = Count(atoms=np.flatnonzero(labelled_A & ~positive_A), takes_along=(names[1],), **people)
-        patients = Count(atoms=np.flatnonzero(member_A), floor=self.floor, takes_along=(*counts,), order=2, **shared)
+        patients = Count(atoms=np.flatnonzero(member_A), floor=self.floor, takes_along=(*counts,), order=order + 2, **shared)
         return {('patients', by, group): patients} | counts
 
 
@@ -244,7 +201,7 @@ def _column_by_column(problem: Problem, family: tuple[int, ...]) -> frozenset[_N
 
 def _few(views: Mapping[str, View], *, t: int, floor: int, taken: set[str]) -> set[str]:
     """The groups to withhold so that few patients with a finding, or without it, cannot be worked out."""
-    of = {group: tuple(int(n_T[t]) for n_T in _with_and_without(view)) for group, view in views.items()}
+    of = {group: tuple(int(n_T[t]) for n_T in with_and_without(view)) for group, view in views.items()}
     ranked = sorted((group for group in of if group not in taken and sum(of[group])), key=lambda group: min(of[group]))
     found: set[str] = set()
     sums = [sum(of[group][side] for group in taken) for side in (0, 1)]

@@ -135,3 +135,31 @@ def test_blanks_are_folded_only_where_they_would_be_withheld(make: Make) -> None
     assert [group for group in plan.masks['sex'] if plan.masks['sex'][group].any()] == ['F or declined', 'M']
     assert plan.origin('sex', 'F or declined') == 'F' and plan.origin('sex', 'M') == 'M'
     assert plan.masks['sex']['F or declined'].sum() == 2 * 260
+
+
+def test_small_groups_are_told_with_others_where_another_would_be_withheld_for_them(make: Make) -> None:
+    test = people_of(make, seed=7, patients=400)
+    patient_N, _ = patient_index(test.columns['patient'], key=test.columns['key'])
+    label_NY = (patient_N % 2)[:, None].astype(float)
+    site = np.select([patient_N < 12, patient_N < 100, patient_N < 230], ['Small', 'East', 'South'], 'North')
+    age = np.select([patient_N < 8, patient_N < 50, patient_N < 350], [30, 45, 55], 75)
+    test = replace(test, columns=test.columns | {'site': site, 'age': age.astype(float)}, label_NY=label_NY)
+    masks = {by: group_masks(by, predictions=test) for by in ('site', 'age_band')}
+    plan = withholding.decide(test, masks=masks, patient=patient_N)
+    assert plan.shown('site', 'yes') == ['East or Small', 'North', 'South'] and plan.origin('site', 'East or Small') == 'East'
+    assert plan.shown('age_band', 'yes') == ['<40 or 40-49', '50-59', '>=70']
+    assert {group: int(rows_N.sum()) // 2 for group, rows_N in plan.masks['site'].items() if rows_N.any()} == {
+        'East or Small': 100, 'North': 170, 'South': 130
+    }  # fmt: skip
+    two = replace(test, columns=test.columns | {'site': np.where(patient_N < 12, 'Small', 'North')})
+    plan = withholding.decide(two, masks={'site': group_masks('site', predictions=two)}, patient=patient_N)
+    assert plan.shown('site', 'yes') == [] and all(plan.group('site', group) for group in ('Small', 'North'))  # together they are everybody
+
+
+def test_several_small_groups_hide_each_other(make: Make) -> None:
+    test = people_of(make, seed=8, patients=400)
+    patient_N, _ = patient_index(test.columns['patient'], key=test.columns['key'])
+    site = np.select([patient_N < 12, patient_N < 30, patient_N < 48], ['Small', 'Less', 'Little'], 'North')
+    test = replace(test, columns=test.columns | {'site': site}, label_NY=(patient_N % 2)[:, None].astype(float))
+    plan = withholding.decide(test, masks={'site': group_masks('site', predictions=test)}, patient=patient_N)
+    assert plan.shown('site', 'yes') == ['North'] and all(plan.group('site', name) for name in ('Small', 'Less', 'Little'))
