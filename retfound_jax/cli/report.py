@@ -33,7 +33,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list('by', [], 'with --card: groups to judge by; left out: every column that the dataset records', flag_values=values)
     flags.DEFINE_string('facts', '', 'with --card: TOML file of what only the owner knows', flag_values=values)
     flags.DEFINE_bool('questions', False, 'print an empty file of --facts to fill in, and do nothing else', flag_values=values)
-    flags.DEFINE_multi_string('study', [], 'with --card: study directory with curves over the number of labels', flag_values=values)
+    flags.DEFINE_multi_string('study', [], 'study directory with curves over the number of labels, of all and by group', flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -58,7 +58,7 @@ def _check(values: flags.FlagValues) -> None:
 
     if not values.workdir:
         raise UsageError('missing --workdir (run directory or study directory to report on)')
-    given = [name for name in ('by', 'facts', 'study') if values[name].value]
+    given = [name for name in ('by', 'facts') if values[name].value]
     if given and not values.card:
         raise UsageError(f'--{given[0]} belongs to the model card: add --card')
     if values.facts:
@@ -138,6 +138,7 @@ def write_report(values: flags.FlagValues, *, workdir: Path, command: str) -> Pa
         notice=' '.join(filter(None, notices)),
         show_keys=values.show_keys,
         photographs=values.photographs,
+        studies=tuple(values.study),
     )
 
 

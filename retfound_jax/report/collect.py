@@ -105,7 +105,7 @@ def collect(workdir: Path, *, pretrain: Path | None, dataset: Path | None) -> Co
         run, before = None, run
     every = _tables(workdir)
     manifest = read_manifest(dataset) if dataset else None
-    predictions = read_predictions(workdir / 'predictions' / f'{every[0].split}.parquet') if every else None
+    predictions = read_predictions(workdir / 'predictions' / f'{every[0].name}.parquet') if every else None
     return Collected(
         run=run,
         pretrain=before,
@@ -182,9 +182,10 @@ def _columns(table: pa.Table, names: list[str]) -> np.ndarray:
 
 
 def _tables(workdir: Path) -> list[Tables]:
-    """Every evaluated split, the one the page is about first."""
+    """Every evaluated split, the one the page is about first: the run's own before those of other datasets."""
     every = [read_tables(path) for path in sorted((workdir / 'tables').glob('metrics_*.json'))]
-    return sorted(every, key=lambda tables: (_SPLITS.index(tables.split) if tables.split in _SPLITS else 1, tables.split))
+    order = {split: at for at, split in enumerate(_SPLITS)}
+    return sorted(every, key=lambda tables: (tables.external, order.get(tables.split, 1), tables.name))
 
 
 def _curves(rows: list[dict]) -> dict[str, Curve]:

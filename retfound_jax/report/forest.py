@@ -89,7 +89,7 @@ def _name(row: Row) -> str:
 def _outside(row: Row | None) -> Cell:
     """A value of another dataset with how many patients are behind it."""
     if row is None:
-        return Cell('nobody', quiet=True)
+        return Cell('–', small='no such group', quiet=True)
     cell = value_cell(row)
     people = f', {plural(row.n_patients, "patient")}' if row.n_patients and row.value is not None else ''
     return Cell(cell.text, small=f'{cell.small}{people}', quiet=cell.quiet)

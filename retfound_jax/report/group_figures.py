@@ -1,4 +1,4 @@
-"""Small multiples: one little chart a group, all on the same axes, with everybody in grey behind."""
+"""Small multiples: one little chart a group, all on the same axes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ import warnings
 from collections.abc import Sequence
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 
-from retfound_jax.core.demographics import FLOOR
 from retfound_jax.report.blocks import Picture
 from retfound_jax.report.figures import BLUE, GREY, STYLE, picture
 from retfound_jax.report.group_tables import Reliability
-from retfound_jax.report.tables import Calibration
 from retfound_jax.report.words import number, short
 
 _ACROSS = 4
 _PANEL = (2.15, 2.25)  # [inches]
 
 
-def calibration_panels(
-    groups: Sequence[tuple[str, Reliability, float | None]], *, everybody: Calibration | None, what: str
-) -> Picture:
+def calibration_panels(groups: Sequence[tuple[str, Reliability, float | None]], *, what: str) -> Picture:
     """Stated against observed of each group: its name, its bins and its calibration error."""
     rows = math.ceil(len(groups) / _ACROSS)
     top = _top([one for _, one, _ in groups])
@@ -33,9 +28,6 @@ def calibration_panels(
         grid = figure.subplots(rows, min(_ACROSS, len(groups)), sharex=True, sharey=True, squeeze=False)
         for axes, (name, one, error) in zip(grid.flat, groups, strict=False):
             axes.plot([0, top], [0, top], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-            if everybody is not None:
-                inside = (np.asarray(everybody.stated) <= top) & (np.asarray(everybody.n) >= FLOOR)
-                axes.plot(np.asarray(everybody.stated)[inside], np.asarray(everybody.observed)[inside], color='#c3c9d1', linewidth=1.4)
             axes.plot(one.stated, one.observed, color=BLUE, marker='o', markersize=3, linewidth=1.2)
             axes.set_title(short(name, limit=26))
             axes.text(0.04, 0.96, f'error {number(error, metric="ECE")}', transform=axes.transAxes, va='top', fontsize=7.5)
@@ -48,8 +40,7 @@ def calibration_panels(
         return picture(
             figure,
             alt=f'Calibration by group{what}; expected calibration error: {told}.',
-            caption='Dots: as many patients each, 20 or more. Dashed: right; above it the model states too little, below too much. '
-            'Grey: everybody.',
+            caption='Dots: as many patients each, 20 or more. Dashed: right; above it the model states too little, below too much.',
         )
 
 

@@ -26,7 +26,8 @@ def section(found: Collected) -> Section:
         why = 'This is a pretraining run: there is no task to evaluate.' if found.run is None else 'The run has not been evaluated yet.'
         return Section(id='results', title='How well it does', blocks=(Text(why, 'quiet'),))
     tables = found.tables
-    blocks: list[Any] = [Text(_intro(tables)), *(Text(note, 'quiet') for note in tables.notes), _overall(tables)]
+    notes = [note for note in tables.notes if 'by_chance' not in note]  # what a gap is, the section on groups says
+    blocks: list[Any] = [Text(_intro(tables)), *(Text(note, 'quiet') for note in notes), _overall(tables)]
     if len(tables.targets) > 1:
         blocks += [_by_target(tables)]
     blocks += _thresholds(tables)
@@ -54,13 +55,15 @@ def _overall(tables: Tables, *, other_split: bool = False) -> Table:
         cells = [value_cell(tables.find(metric=metric, level=level)) for level in levels]
         rows.append((Cell(metric_name(metric)), *cells, Cell(BRIEF.get(metric, ''))))
     what = 'mean over the classes, or all classes together' if tables.overall == MACRO else f'“{tables.overall}”'
+    flattered = other_split and not tables.external and tables.split in ('train', 'val')
+    where = f'elsewhere, “{tables.name}”' if tables.external else f'{"also on split" if other_split else "split"} “{tables.split}”'
     return Table(
-        caption=f'Overall, {"also on split" if other_split else "split"} “{tables.split}”: {what}',
+        caption=f'Overall, {where}: {what}',
         head=('Metric', *(_LEVEL_NAMES[level] for level in levels), 'In words'),
         rows=tuple(rows),
         words=frozenset({len(levels) + 1}),
         aside=frozenset({len(levels) + 1}),
-        note='Numbers of this split may flatter the model.' if other_split and tables.split in ('train', 'val') else '',
+        note='Numbers of this split may flatter the model.' if flattered else '',
     )
 
 

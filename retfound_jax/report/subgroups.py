@@ -16,7 +16,7 @@ from retfound_jax.report.tables import MACRO, Tables
 from retfound_jax.report.words import by_name, clean, metric_name, nice
 
 TITLE = 'Does it work alike for everybody?'
-_PANELS = 16
+_PANELS = 12  # single columns before intersections
 _CURVES = 3  # targets whose curves over the labels are drawn
 _MATRIX = 9  # groups in the columns of a table
 
@@ -72,7 +72,8 @@ def _calibration(tables: Tables) -> list[Any]:
         return []
     heading, target = Heading('Do its probabilities hold in each group?'), fails.target_of(tables)
     found = tables.between.reliability
-    names = [(by, group) for by in tables.by for group in tables.groups(by) if (by, group, target) in (found or {})]
+    columns = sorted(tables.by, key=lambda by: '+' in by)
+    names = [(by, group) for by in columns for group in tables.groups(by) if (by, group, target) in (found or {})]
     if not names or target == MACRO:
         why = 'the evaluation is of an earlier version' if found is None else 'no group has enough patients with and without the finding'
         return [heading, Text(f'Not measured: calibration by group, as {why}.', 'absent')]
@@ -81,9 +82,8 @@ def _calibration(tables: Tables) -> list[Any]:
         (fails.group_words(*name), found[*name, target], errors[name].value if errors[name] is not None else None)
         for name in names[:_PANELS]
     ]
-    everybody = tables.calibration.get('patient', {}).get(target)
     what = f', {nice(target)}' if len(tables.targets) > 1 else ''
-    blocks = [heading, Pictures(items=(calibration_panels(panels, everybody=everybody, what=what),), size='full')]
+    blocks = [heading, Pictures(items=(calibration_panels(panels, what=what),), size='full')]
     numbers = gap_tables.calibration(tables)
     return [*blocks, numbers] if numbers else blocks
 
