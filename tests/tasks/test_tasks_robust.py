@@ -56,10 +56,9 @@ def ours(batches: list, *, rate: float, robust: GroupDRO) -> tuple[np.ndarray, n
     return np.asarray(theta), np.asarray(weight)
 
 
-@pytest.mark.parametrize('adjustment', [0.0, 2.0])
-def test_one_sample_a_step_is_algorithm_1_of_the_paper(adjustment: float) -> None:
+def test_one_sample_a_step_is_algorithm_1_of_the_paper() -> None:
     """Its lines: draw g evenly, draw (x, y) of g; q'_g = q_g exp(eta_q loss); q = q' / sum q'; theta -= eta_theta q_g grad loss."""
-    eta_q, eta_theta = 0.05, 0.5
+    eta_q, eta_theta, adjustment = 0.05, 0.5, 2.0
     x, y, group = toy(400)
     rows = np.bincount(group)
     rng = np.random.default_rng(1)
@@ -206,3 +205,16 @@ def test_each_means_helps_the_group_that_a_shortcut_fails(means: str) -> None:
     accuracy = np.array([right[test_group == g].mean() for g in range(4)])
     gap = np.ptp(accuracy)
     assert gap > 0.45 if means == 'nothing' else gap < 0.15
+
+
+@pytest.mark.oracle
+def test_scikit_learn_balances_by_the_same_weights() -> None:
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    index = np.random.default_rng(0).choice(4, 500, p=[0.5, 0.3, 0.15, 0.05])
+    label = np.random.default_rng(1).integers(0, 2, 500)
+    groups, known = column(index.tolist(), names='abcd'), TargetColumn(values=label, classes=('0', '1'))
+    both = settle(Reweight(by_label=True), groups=groups, label=known)
+    assert np.allclose(np.array(both.weights)[index, label], compute_sample_weight('balanced', 2 * index + label))
+    plain = settle(Reweight(), groups=groups, label=None)
+    assert np.allclose(np.array(plain.weights)[index, 0], compute_sample_weight('balanced', index))
