@@ -52,7 +52,6 @@ def fairness_phantom() -> Study:
             Method(name='reweighted', words='weights by inverse frequency', recipe=robust(Reweight(), site)),
             Method(name='group_dro', words='group-DRO, sites equally often', recipe=robust(GroupDRO(), drawn_evenly)),
         ),
-        seeds=(0, 1, 2),
         recipe=recipe,
         judged=Judged(reference=PLAIN, replicates=500),
         groups=GroupQuestion(by='site', plain=PLAIN),

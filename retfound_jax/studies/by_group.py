@@ -205,10 +205,11 @@ def _gap(value_SGx: np.ndarray, *, shown: Sequence[str], varied: str) -> np.ndar
 def _points(cell: _Cell, target: str, names: Sequence[str]) -> list[Point]:
     key = cell.arm.key
     shared = {'adaptation': key.adaptation, 'method': key.method, 'composition': cell.composition, 'fraction': key.fraction}
-    return [
-        Point(**shared, target=target, group=name, found=slopes.mean(cell.value_SG[:, g], replicates=cell.draw_SGR[:, g]))
-        for g, name in enumerate(names)
-    ]
+    found = []
+    for g, name in enumerate(names):
+        one = slopes.mean(cell.value_SG[:, g], replicates=cell.draw_SGR[:, g])
+        found.append(Point(**shared, target=target, group=name, found=one.within(-1.0 if name == GAP else 0.0, 1.0)))
+    return found
 
 
 def _on_compositions(cells: Sequence[_Cell], target: str, names: Sequence[str]) -> list[Slope]:

@@ -210,7 +210,8 @@ def _worst(by_group: Mapping[str, Estimate], metric: str) -> str:
 def _stacked(mine: Sequence[_Measured], its: Sequence[_Measured], read: Any) -> tuple[Estimate, Estimate]:
     """A number over the seeds, and its paired change from the plain training."""
     mine_SR, its_SR = (np.stack([read(one) for one in part]) for part in (mine, its))
-    return tuple(slopes.mean(one_SR[:, 0], replicates=one_SR[:, 1:]) for one_SR in (mine_SR, mine_SR - its_SR))
+    value, change = (slopes.mean(one_SR[:, 0], replicates=one_SR[:, 1:]) for one_SR in (mine_SR, mine_SR - its_SR))
+    return value.within(0.0, 1.0), change.within(-1.0, 1.0)
 
 
 def _after(runs: Sequence[_Run], by: str, config: EvalConfig) -> list[Change]:
@@ -241,4 +242,4 @@ def _paired(rows: Sequence[Mapping[str, Any]], name: str) -> Estimate:
     """The change over seeds; the patients' part is the mean standard error within a seed, as all seeds have the same patients."""
     widths = [row[f'{name}_change_high'] - row[f'{name}_change_low'] for row in rows if row[f'{name}_change_high'] is not None]
     se = float(np.mean(widths)) / (2 * 1.959964) if widths else math.nan
-    return slopes.joined([row[f'{name}_change'] for row in rows], se_patients=se)
+    return slopes.joined([row[f'{name}_change'] for row in rows], se_patients=se).within(-1.0, 1.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -41,6 +41,12 @@ class Estimate:
     df: float  # of the training's chance
     per_seed: tuple[float, ...]
     detectable: float  # the smallest true number that such a study finds in four of five cases, at 5 %
+
+    def within(self, least: float, most: float) -> Estimate:
+        """The interval of a number that cannot lie outside these bounds."""
+        if not math.isfinite(self.low):
+            return self
+        return replace(self, low=min(max(self.low, least), most), high=max(min(self.high, most), least))
 
     @property
     def verdict(self) -> str:

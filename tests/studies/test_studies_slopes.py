@@ -80,5 +80,7 @@ def test_a_mean_counts_both_and_a_single_point_has_no_slope() -> None:
     rng = np.random.default_rng(1)
     found = mean(np.array([0.7, 0.8]), replicates=rng.normal(0, 0.02, (2, 500)))
     assert found.value == pytest.approx(0.75) and found.se == pytest.approx(np.hypot(0.05, found.se_patients))
+    wide = mean(np.array([0.99, 0.7]), replicates=np.zeros((2, 2)))
+    assert wide.low < 0 and wide.high > 1 and (wide.within(0.0, 1.0).low, wide.within(0.0, 1.0).high) == (0.0, 1.0)
     with pytest.raises(UsageError, match='two different points'):
         slope((1.0, 1.0), values=np.ones((1, 2)), replicates=np.zeros((1, 2, 0)))
