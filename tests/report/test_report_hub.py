@@ -78,7 +78,7 @@ def test_the_owners_licence_and_carbon_are_in_the_head(tmp_path: Path) -> None:
     assert math.isclose(data.to_dict()['co2_eq_emissions']['emissions'], seconds / 3600 * 250, rel_tol=1e-12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.recursive(TEXT | NUMBERS | st.booleans() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=8))
 def test_whatever_is_written_is_read_again(value: object) -> None:
     from retfound_jax.report.words import clean
