@@ -138,7 +138,9 @@ def _detectable(rows: Grouped, g: int, *, metric: str, at: float) -> tuple[float
     lowest = 0.5 if metric == 'AUROC' else 0.0
     if not all(min(size) > 0 for size in sizes) or at <= lowest:
         return np.nan, lowest
-    return detectable_difference(lambda value: variance(value, 0), rest=variance(at, 1), at=at, lowest=lowest), lowest
+    shared = {'rest': variance(at, 1), 'at': at, 'lowest': lowest}
+    # Hanley and McNeil's variance is on the safe side below `at`, the binomial one is exact
+    return detectable_difference(lambda value: variance(value, 0), as_found=metric != 'AUROC', **shared), lowest
 
 
 def design_effect(rows: Grouped, *, metric: str) -> float:

@@ -30,16 +30,19 @@ def binomial(share: float, *, cases: float) -> float:
     return share * (1 - share) / cases
 
 
-def detectable_difference(variance: Callable[[float], float], *, rest: float, at: float, lowest: float) -> float:
+def detectable_difference(
+    variance: Callable[[float], float], *, rest: float, at: float, lowest: float, as_found: bool = False
+) -> float:
     """The smallest shortfall of one group from `at` that a two-sided test against everybody else finds with 80 % power at 5 %.
 
-    `variance(value)` is the group's when its true value is `value`, `rest` everybody else's. Solves
-    d = z(.975) sqrt(variance(at) + rest) + z(.8) sqrt(variance(at - d) + rest). NaN where even a group at `lowest` would not be found.
+    `variance(value)` is the group's when its true value is `value`, `rest` everybody else's. Solves d = z(.975) sqrt(v + rest) +
+    z(.8) sqrt(variance(at - d) + rest) with v = variance(at), or, where the test takes the variance it finds (`as_found`), the larger of
+    variance(at) and variance(at - d). NaN where even a group at `lowest` would not be found.
     """
 
     def lacking(d: float) -> float:
         null, there = variance(at) + rest, variance(at - d) + rest
-        return _Z_ALPHA * math.sqrt(null) + _Z_POWER * math.sqrt(there) - d
+        return _Z_ALPHA * math.sqrt(max(null, there) if as_found else null) + _Z_POWER * math.sqrt(there) - d
 
     if lacking(at - lowest) > 0:
         return np.nan

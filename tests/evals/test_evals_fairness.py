@@ -146,9 +146,12 @@ def test_variances_against_the_rest_are_those_of_the_patient_bootstrap() -> None
 def test_what_cannot_be_seen_shrinks_with_the_cases_and_solves_its_equation() -> None:
     found = []
     for cases in (20, 80, 320):
-        d = detectable_difference(lambda p, n=cases: binomial(p, cases=n), rest=binomial(0.8, cases=1000), at=0.8, lowest=0.0)
-        null, there = binomial(0.8, cases=cases) + 0.16 / 1000, binomial(0.8 - d, cases=cases) + 0.16 / 1000
-        assert d == pytest.approx(1.959964 * np.sqrt(null) + 0.841621 * np.sqrt(there), abs=1e-6)
+        for as_found in (False, True):
+            how = {'rest': binomial(0.8, cases=1000), 'at': 0.8, 'lowest': 0.0, 'as_found': as_found}
+            d = detectable_difference(lambda p, n=cases: binomial(p, cases=n), **how)
+            null, there = binomial(0.8, cases=cases) + 0.16 / 1000, binomial(0.8 - d, cases=cases) + 0.16 / 1000
+            critical = max(null, there) if as_found else null
+            assert d == pytest.approx(1.959964 * np.sqrt(critical) + 0.841621 * np.sqrt(there), abs=1e-6)
         found.append(d)
     assert found[0] > 1.8 * found[1] > 3.2 * found[2]
     assert np.isnan(detectable_difference(lambda v: hanley_mcneil(v, positives=3, negatives=3), rest=0.0, at=0.7, lowest=0.5))
