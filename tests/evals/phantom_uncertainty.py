@@ -19,6 +19,7 @@ from retfound_jax.train.config import TrainConfig
 from retfound_jax.train.loop import train
 
 UNSEEN = 'HH-40'  # the camera of the one site that training does not have
+UNSEEN_SITES = tuple(site for site in SITES if site.camera == UNSEEN)
 SEEN = tuple(site for site in SITES if site.camera != UNSEEN)
 # 252 patients to learn from, 504 photographs: as many as are kept once drawn
 PEOPLE = PhantomConfig(seed=0, patients=360, image_size=64, sites=SEEN, amd=0.0)

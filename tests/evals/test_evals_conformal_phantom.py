@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from phantom_uncertainty import people, said_of, trained
+from phantom_uncertainty import DATA, UNSEEN_SITES, people, said_of, trained
 from scipy.special import expit
 
 from retfound_jax.data.phantom.config import PhantomConfig
 from retfound_jax.data.phantom.patient import table
+from retfound_jax.evals import conformal, ood
 from retfound_jax.evals.coverage import coverage_rows
+from retfound_jax.evals.features import extract
+from retfound_jax.evals.metrics import auroc
 from retfound_jax.evals.predictions import Predictions
+from retfound_jax.evals.proportions import share
 from retfound_jax.evals.tables import EvalConfig, plan_of
+from retfound_jax.train.checkpoint import Run
 
 pytestmark = pytest.mark.slow
 BY = ('sex', 'ethnicity', 'site')
@@ -83,9 +88,14 @@ def test_coverage_is_within_two_points_overall_and_in_every_group(kind: str) -> 
 
 
 @pytest.fixture(scope='module')
-def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[Predictions, Predictions]:
-    """What a tiny model says of two phantoms of 1,260 people each, none of whom it learned from."""
-    run = trained(Path(tmp_path_factory.mktemp('run')))
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A tiny model of photographs of five sites."""
+    return trained(Path(tmp_path_factory.mktemp('run')))
+
+
+@pytest.fixture(scope='module')
+def said(run: Run) -> tuple[Predictions, Predictions]:
+    """What it says of two phantoms of 1,260 people each, none of whom it learned from."""
     return tuple(said_of(run, people(seed=seed, patients=1800)) for seed in (1, 2))
 
 
@@ -122,3 +132,37 @@ def together(first: Predictions, second: Predictions) -> Predictions:
         label_NY=np.concatenate([first.label_NY, second.label_NY]),
         score_NS=np.concatenate([first.score_NS, second.score_NS]),
     )
+
+
+def test_a_camera_never_seen_is_flagged(run: Run) -> None:
+    """Distances of the features of photographs: of the usual kind, from a camera and with a disease that training has none of.
+
+    Measured (2026-11-26): 65 and 51 % of the camera's photographs are flagged, of ordinary ones 6 and 4 %; AUROC .94 and .91. The disease is
+    not found, AUROC .38 and .41: a few drusen move the features of so small a model less than people differ. It is printed, not promised.
+    """
+    known, usual, camera, disease = (
+        extract(run.spec, run.params, data=data, split='train')
+        for data in (
+            people(seed=3, patients=400),
+            people(seed=4, patients=400),
+            people(seed=5, patients=200, sites=UNSEEN_SITES),
+            people(seed=6, patients=200, amd=0.5),
+        )
+    )
+    train_TD, _ = extract(run.spec, run.params, data=DATA, split='train')
+    ill_N = disease[1].table['label:amd'] > 0
+    for name, fit in (('mahalanobis', ood.mahalanobis), ('nearest', ood.nearest)):
+        distance = fit(train_TD)
+        threshold = conformal.quantile(distance(known[0]), patient=known[1].table['patient'], alpha=0.05)
+        flagged = {}
+        for kind, (features_ND, source) in {'usual': usual, 'camera': camera}.items():
+            flagged[kind] = share(distance(features_ND) > threshold, patient=source.table['patient'])
+        strange = distance(disease[0])
+        areas = [
+            auroc(np.repeat([0, 1], [len(usual[0]), len(camera[0])]), score=np.r_[distance(usual[0]), distance(camera[0])]),
+            auroc(ill_N, score=strange),
+        ]
+        told = ', '.join(f'{kind} {100 * one.value:.1f} %' for kind, one in flagged.items())
+        print(f'{name}: flagged {told}; AUROC of a new camera {areas[0]:.3f}, of a new disease {areas[1]:.3f}')
+        assert flagged['usual'].low <= 0.05 + 0.02 and flagged['camera'].low > flagged['usual'].high
+        assert areas[0] > 0.6
