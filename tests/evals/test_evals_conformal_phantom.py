@@ -137,8 +137,8 @@ def together(first: Predictions, second: Predictions) -> Predictions:
 def test_a_camera_never_seen_is_flagged(run: Run) -> None:
     """Distances of the features of photographs: of the usual kind, from a camera and with a disease that training has none of.
 
-    Measured (2026-11-26): 65 and 51 % of the camera's photographs are flagged, of ordinary ones 6 and 4 %; AUROC .94 and .91. The disease is
-    not found, AUROC .38 and .41: a few drusen move the features of so small a model less than people differ. It is printed, not promised.
+    Measured (2026-11-26): 65 and 51 % of the camera's photographs are flagged, of ordinary ones 6 and 4 %; AUROC .94 and .91. The disease
+    is not found, AUROC .38 and .41: it moves the features of so small a model less than people differ. It is printed, not promised.
     """
     known, usual, camera, disease = (
         extract(run.spec, run.params, data=data, split='train')
