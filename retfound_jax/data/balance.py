@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from retfound_jax.core.errors import UsageError, nearest
-from retfound_jax.data.order import rows_at, stand_ins
+from retfound_jax.data.order import permute_each, stand_ins
 from retfound_jax.data.strata import Strata
 
 _WHOLE = 1 << 30  # shares are whole numbers of it, so that the arithmetic is exact in 64 bits: off by one draw in a billion
@@ -117,27 +117,25 @@ class Balanced:
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How often the stratum was gone through before, and the row, for each position from 0: int64, of the shape of `positions`."""
         strata, ranks = schedule(self.tree, positions)
-        epochs, rows = np.empty_like(positions), np.empty_like(positions)
-        for stratum in np.unique(strata).tolist():
-            here, members = strata == stratum, self._of(stratum)
-            epochs[here], places = rows_at(ranks[here], rows=len(members), seed=self._seed(stratum))
-            rows[here] = members[places]
-        return epochs, rows
+        sizes = np.diff(self.ends, prepend=0)[strata]
+        epochs, ranks = np.divmod(ranks, sizes)
+        places = permute_each(ranks, rows=sizes, seeds=self._seed(strata), epochs=epochs)
+        return epochs, self.members[self.ends[strata] - sizes + places]
 
     def stand_ins(self, row: int, *, epoch: int) -> np.ndarray:
         """Rows to try, one after another, where `row` cannot be read: those of its stratum, so that proportions stay, then any."""
         stratum = int(self.index[row])
         own = self._of(stratum)
-        near = stand_ins(int(np.searchsorted(own, row)), epoch=epoch, rows=len(own), seed=self._seed(stratum))
-        place = int(self.ends[stratum]) - len(own) + int(np.searchsorted(own, row))
-        far = stand_ins(place, epoch=epoch, rows=len(self.members), seed=self.seed)
+        place, before = int(np.searchsorted(own, row)), int(self.ends[stratum]) - len(own)
+        near = stand_ins(place, epoch=epoch, rows=len(own), seed=int(self._seed(np.array(stratum))))
+        far = stand_ins(before + place, epoch=epoch, rows=len(self.members), seed=self.seed)
         return np.concatenate([own[near], self.members[far]])
 
     def _of(self, stratum: int) -> np.ndarray:
         return self.members[self.ends[stratum - 1] if stratum else 0 : self.ends[stratum]]
 
-    def _seed(self, stratum: int) -> int:
-        return self.seed ^ (stratum + 1) << 40
+    def _seed(self, strata: np.ndarray) -> np.ndarray:
+        return self.seed ^ (strata + 1) << 40
 
 
 def schedule(tree: _Node | _Leaf, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

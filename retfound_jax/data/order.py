@@ -88,7 +88,24 @@ def permute(ranks: np.ndarray, *, rows: int, seed: int, epoch: int) -> np.ndarra
     return _whole(rows, seed, epoch)[ranks] if rows <= _MOST_KEPT else _walk(ranks, rows=rows, seed=seed, epoch=epoch)
 
 
-@functools.lru_cache(maxsize=64)  # an order for each stratum that is drawn by itself: 32 MB at most
+def permute_each(ranks: np.ndarray, *, rows: np.ndarray, seeds: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    """What `permute` gives for each rank with rows, seed and epoch of its own: many small orders at the cost of one; all int64 [N]."""
+    start = _mix(_mix(seeds.astype(np.uint64)) ^ epochs.astype(np.uint64))
+    keys = _mix(start[:, None] + np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    bits = np.frexp((rows - 1).astype(np.float64))[1].astype(np.int64)
+    half = (np.maximum(2, bits + 1) // 2).astype(np.uint64)
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    value, outside = ranks.astype(np.uint64), np.arange(len(ranks))
+    while len(outside):
+        left, right = value[outside] >> half[outside], value[outside] & mask[outside]
+        for key in keys[outside].T:
+            left, right = right, left ^ (_mix(right ^ key) & mask[outside])
+        value[outside] = (left << half[outside]) | right
+        outside = outside[value[outside] >= rows[outside].astype(np.uint64)]
+    return value.astype(np.int64)
+
+
+@functools.lru_cache(maxsize=4)
 def _whole(rows: int, seed: int, epoch: int) -> np.ndarray:
     """The whole permutation. A chunk asks for few ranks at a time, and then a walk costs more than a tenth of decoding."""
     order = _walk(np.arange(rows, dtype=np.int64), rows=rows, seed=seed, epoch=epoch)
@@ -126,7 +143,7 @@ def _tables(seed: int, epoch: int, half: int) -> np.ndarray:
     return _mix(np.arange(1 << half, dtype=np.uint64) ^ _keys(seed, epoch)[:, None]) & mask
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4)
 def _keys(seed: int, epoch: int) -> np.ndarray:
     start = _mix(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64))
     start = _mix(start ^ np.uint64(epoch))

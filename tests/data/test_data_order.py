@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retfound_jax.data.order import permute, rows_at
+from retfound_jax.data.order import permute, permute_each, rows_at
 
 
 @given(rows=st.integers(1, 3000), seed=st.integers(0, 2**63), epoch=st.integers(0, 10**6))
@@ -58,6 +58,15 @@ def test_a_row_stands_anywhere_and_neighbours_are_unrelated() -> None:
 def test_the_order_is_that_of_runs_begun_before(rows: int, seed: int, epoch: int, order: list[int]) -> None:
     assert permute(np.arange(6), rows=rows, seed=seed, epoch=epoch).tolist() == order
     assert permute(np.array([5, 0]), rows=rows, seed=seed, epoch=epoch).tolist() == [order[5], order[0]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 2**34), st.integers(0, 2**40), st.integers(0, 50), st.integers(0, 2**34)), min_size=1, max_size=8))
+def test_many_orders_at_once_are_each_its_own(sets: list[tuple[int, int, int, int]]) -> None:
+    rows, seeds, epochs, ranks = (np.array(column) for column in zip(*sets, strict=True))
+    found = permute_each(ranks % rows, rows=rows, seeds=seeds, epochs=epochs)
+    for place, (size, seed, epoch, rank) in enumerate(sets):
+        assert found[place] == permute(np.array([rank % size]), rows=size, seed=seed, epoch=epoch)[0]
 
 
 def test_a_hundred_million_rows_cost_nothing() -> None:
