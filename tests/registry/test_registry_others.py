@@ -349,7 +349,7 @@ def test_hei_med_files_that_cannot_be_meant(end: str, content: bytes, said: str,
     b'', b'no gzip', gzip.compress(b'short'), gzip.compress(np.array([-43, 4, 4], '<i4').tobytes() + bytes(60)),
     gzip.compress(np.array([-43, 1 << 20, 1 << 20], '<i4').tobytes()), gzip.compress(np.array([-43, -4, 4], '<i4').tobytes() + bytes(64)),
     gzip.compress(bytes(1000))[:20],
-])
+], ids=['empty', 'no_gzip', 'short', 'too_few_pixels', 'no_pixels', 'negative_height', 'cut'])  # not by content: gzip notes the time
 def test_a_map_of_lesions_that_is_damaged(content: bytes, tmp_path: Path) -> None:
     (tmp_path / 'a.map.gz').write_bytes(content)
     with pytest.raises(UserError, match=r'a.map.gz cannot be read as a map of lesions \(.*\); download it again'):
