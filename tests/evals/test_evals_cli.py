@@ -39,6 +39,8 @@ def test_writes_tables_and_says_where(loaded: None, tmp_path: Path, capsys: pyte
         'age,sex',
         '--replicates',
         '20',
+        '--permutations',
+        '20',
         '--min_n',
         '1',
         '--threshold',
@@ -60,6 +62,8 @@ def test_writes_tables_and_says_where(loaded: None, tmp_path: Path, capsys: pyte
         ('--threshold=best', 'youden, or sensitivity=0.9'),
         ('--dataset=absent_folder', 'is no directory'),
         ('--replicates=0', 'replicates'),
+        ('--permutations=0', 'permutations'),
+        ('--min_positive=0', 'min_positive'),
         ('--chekpoint=best', 'did you mean "checkpoint"'),
     ],
 )
