@@ -177,7 +177,9 @@ def _negatives(rows: Grouped, g: int) -> int:
 
 def _in_errors(row: Row) -> float:
     half = row['high'] - row['shortfall']
-    return row['shortfall'] / half if half > 0 else np.sign(row['shortfall']) * np.inf
+    if half > 0:
+        return row['shortfall'] / half
+    return float(np.copysign(np.inf, row['shortfall'])) if row['shortfall'] else 0.0
 
 
 def _sentence(metric: str, *, counts: dict[str, int], negative: int, least: float, lowest: float, unit: str) -> str:

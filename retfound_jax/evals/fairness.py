@@ -97,7 +97,7 @@ def _corrected(part: Fairness) -> Fairness:
     """Holm over all gaps of a level, and over all groups held against the others, which then stand in order."""
     for rows in (part.fairness, part.failing):
         for row, p in zip(rows, holm([row['p'] for row in rows]), strict=True):
-            row['p_holm'] = float(p)
+            row['p'], row['p_holm'] = _number(row['p']), _number(p)
     return Fairness(
         fairness=part.fairness, equalised_odds=part.equalised_odds, failing=failing.by_evidence(part.failing), power=part.power
     )

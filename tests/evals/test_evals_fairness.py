@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -274,3 +275,13 @@ def test_nothing_to_compare_is_no_row() -> None:
     how = How(permutations=10, seed=0, level=0.95, min_positive=1)
     found = judge({'image': {'sex': {}}}, rows=[], thresholds={'image': {}}, how=how)
     assert (found.fairness, found.failing, found.power, found.equalised_odds) == ([], [], [], [])
+
+
+def test_scores_that_separate_the_classes_are_compared_in_sound_json() -> None:
+    test = planted(seed=3)
+    perfect = replace(test, score_NS=0.2 + 0.6 * test.label_NY)
+    found = evaluate(perfect, validation=perfect, config=EvalConfig(by=('ethnicity',), replicates=20, permutations=20))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert {row['gap'] for row in found['fairness'] if row['metric'] == 'AUROC'} == {0.0}
+    assert 'slope' not in {row['metric'] for row in found['fairness']}
+    assert {row['p'] for row in found['failing']} == {1.0} and 'none is shown to be' in format_table(found)
