@@ -2,6 +2,10 @@
 
 A finding is a pale spot somewhere in the picture. In training, 95 % of the photographs with it come from one camera and 95 % of those
 without it from another, whose colours tell them apart at a glance; in the test split cameras say nothing.
+
+Measured 2026-11-26 on 2 shared CPU cores (AMD EPYC): the gap, the share that is right of [A well, A ill, B well, B ill], and their mean:
+nothing .73 [1.00 .27 .56 .99] .71; balance .27 [.99 .72 .96 .87] .89; reweight .31 [.97 .66 .90 .79] .83;
+group-DRO .25 [.95 .70 .90 .77] .83.
 """
 
 from __future__ import annotations
