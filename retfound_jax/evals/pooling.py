@@ -20,7 +20,7 @@ from retfound_jax.core.demographics import NOT_A_GROUP
 from retfound_jax.core.suppression import withhold_counts
 from retfound_jax.evals.views import View
 
-_HARDLY = 0.1  # of the largest group: blanks of at least the floor join it up to this share
+_HARDLY = 0.2  # of the largest group: blanks of at least the floor join it up to this share
 _NAMED = 4  # groups spelled out in a name
 Members = tuple[str, ...]
 

@@ -56,12 +56,12 @@ def unknown(tables: Tables) -> list[str]:
         if not hidden:
             continue
         names = 'all groups' if len(hidden) == len([row for row in rows if row is not None and row.n_patients != 0]) else ''
-        names = names or joined(nice(row.group) for row in hidden) if len(hidden) <= _LISTED else f'{len(hidden)} groups'
-        told.append(f'{by_name(by)}: {names}')
+        names = names or ('; '.join(nice(row.group) for row in hidden) if len(hidden) <= _LISTED else f'{len(hidden)} groups')
+        told.append(f'{by_name(by).lower()} ({names})')
     if not told:
         return []
     why = f'fewer than {tables.min_n} patients, or too few with or without the finding, or a group that would give such a one away'
-    return [f'Not known whether it works for {"; ".join(told)}. Withheld: {why}.']
+    return [f'Not known whether it works for {joined(told)}. Withheld: {why}.']
 
 
 def target_of(tables: Tables) -> str:
