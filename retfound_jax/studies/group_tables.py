@@ -5,8 +5,9 @@ phantom drew the images), and
     groups   {target: [{name, n_images, n_patients, n_positive, note}]}; counts are null where one of them could tell a small group
     points   [{adaptation, method, words, composition, fraction, target, group, value, low, high, per_seed}]; `group` may be 'gap': the
              varied group minus the mean of the others, or, where none varies, best minus worst
-    slopes   [{on, adaptation, method, fraction, target, group, value, low, high, p, p_holm, per_seed, seeds, detectable, verdict,
-             sentence}]; `on` 'composition' is per whole, from none of the group to all, `on` 'labels' per doubling of the labels
+    slopes   [{on, adaptation, method, fraction, target, group, value, low, high, p, p_holm, per_seed, seeds, detectable, verdict, blocks,
+             sentence}]; `on` 'composition' is per whole, from none of the group to all, `on` 'labels' per doubling of the labels;
+             `blocks` is the interval of a regression with seeds as blocks
 `low` and `high` are 95 % intervals over seeds and patients (studies/slopes.py).
 """
 
@@ -91,7 +92,7 @@ def _point(point: Point) -> dict[str, Any]:
 def _slope(slope: Slope, found: ByGroup) -> dict[str, Any]:
     numbers = {name: getattr(slope.found, name) for name in ('value', 'low', 'high', 'p', 'per_seed', 'detectable', 'verdict')}
     return {name: getattr(slope, name) for name in _SLOPE} | numbers | {
-        'p_holm': slope.p_holm, 'seeds': slope.seeds, 'sentence': sentence(slope, found)
+        'blocks': slope.found.blocks, 'p_holm': slope.p_holm, 'seeds': slope.seeds, 'sentence': sentence(slope, found)
     }
 
 
@@ -147,13 +148,13 @@ def learning_page(found: ByGroup, study: Study) -> Page:
     return _page(found, study, Sheet(caption=caption, head=head, rows=tuple(rows), numbers=frozenset(range(4, len(head) - 1))))
 
 
-_TAIL = ('slope', '95 % interval', 'p', 'p (Holm)', 'could be seen', 'seeds', 'verdict')
+_TAIL = ('slope', '95 % interval', 'seeds as blocks', 'p', 'p (Holm)', 'could be seen', 'seeds', 'verdict')
 
 
 def _tail(slope: Slope) -> tuple[str, ...]:
     one = slope.found
-    interval = f'{one.low:+.3f} to {one.high:+.3f}' if math.isfinite(one.low) else NONE
-    return (f'{one.value:+.3f}', interval, _p(one.p), _p(slope.p_holm), _number(one.detectable), str(len(slope.seeds)), one.verdict)
+    intervals = (f'{low:+.3f} to {high:+.3f}' if math.isfinite(low) else NONE for low, high in ((one.low, one.high), one.blocks))
+    return (f'{one.value:+.3f}', *intervals, _p(one.p), _p(slope.p_holm), _number(one.detectable), str(len(slope.seeds)), one.verdict)
 
 
 def _page(found: ByGroup, study: Study, sheet: Sheet) -> Page:
@@ -170,6 +171,7 @@ def _page(found: ByGroup, study: Study, sheet: Sheet) -> Page:
     notes = (
         f'{_gap_words(found)}: {meant}',
         'intervals and p values count the chance of training (over seeds, t) and of the patients (bootstrap), joined',
+        'seeds as blocks: the interval where all seeds have one slope and differ by chance alone, which few seeds cannot tell',
         'could be seen: the smallest true slope that such a study finds in four of five cases',
         f'judged by {study.judged.words}, {study.judged.replicates} resamples of patients in each group',
     )

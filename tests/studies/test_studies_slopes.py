@@ -31,6 +31,18 @@ def test_one_seed_is_the_ordinary_regression() -> None:
     assert (found.value, found.se, found.p) == pytest.approx((known.slope, known.stderr, known.pvalue))
 
 
+def test_seeds_as_blocks_are_the_regression_with_a_level_for_each_seed() -> None:
+    rng = np.random.default_rng(2)
+    values = rng.normal(0.7, 0.04, (3, 5)) + np.array([[0.0], [0.1], [-0.1]])
+    design = np.zeros((15, 4))
+    design[np.arange(15), np.repeat(np.arange(3), 5)], design[:, 3] = 1, np.tile(X, 3)
+    fit, rest, *_ = np.linalg.lstsq(design, values.reshape(-1), rcond=None)
+    se = np.sqrt(rest[0] / 11 * np.linalg.inv(design.T @ design)[3, 3])
+    found = slope(X, values=values, replicates=nothing(values))
+    assert found.value == pytest.approx(fit[3])
+    assert found.blocks == pytest.approx((fit[3] - stats.t.ppf(0.975, 11) * se, fit[3] + stats.t.ppf(0.975, 11) * se))
+
+
 def test_both_variances_are_those_by_hand_and_add() -> None:
     rng = np.random.default_rng(0)
     values, replicates = rng.normal(0.7, 0.05, (3, 5)), rng.normal(0.7, 0.05, (3, 5, 400))
