@@ -1,8 +1,7 @@
 """Figures of a study that asks of groups, from `tables/bias.json` and `tables/learning_by_group.json` (studies/group_tables.py).
 
 `draw` gives pictures for a page, `write` the same as PNG. AUROC of each group goes up; to the right the share of a group in the
-pretraining, or the share of the labels. Bars are 95 % intervals over seeds and patients, small dots the seeds, and lines those of least
-squares.
+pretraining, or the share of the labels. Bars are 95 % intervals over patients, small dots the seeds, and lines those of least squares.
 """
 
 from __future__ import annotations
@@ -103,7 +102,8 @@ def _figure(told: Mapping[str, Any], target: str, *, on: str) -> Drawn | None:
         safe = ''.join(letter if letter.isalnum() or letter in '-_' else '_' for letter in target)
         words = ' '.join(slope['sentence'] for slope in slopes if slope['group'] == GAP)
         drawn = ' Drawn by the phantom.' if told['drawn'] else ''
-        bars = 'Bars: 95\u202f% intervals over seeds and patients; small dots: seeds; lines: least squares.'
+        bars = 'Bars: 95\u202f% intervals over patients; small dots: seeds; lines: least squares.'
+        bars += ' Slopes: with 95\u202f% intervals over seeds and patients.'
         caption = f'AUROC of {target} by {told["by"]}.{drawn} {bars}'
         picture = figures.picture(figure, alt=f'AUROC of {target} by {told["by"]}. {words}', caption=caption)
         return Drawn(name=f'{kind}_{safe}', picture=picture, png=_png(figure))
@@ -152,11 +152,11 @@ def _axes(axes: Axes, panel: _Panel, groups: Sequence[str], *, on: str) -> None:
         x = x + shift if on == 'composition' else x * (1 + 2 * shift)
         value = np.array([point['value'] for point in points])
         colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
-        ends = [[point['value'] if point[end] is None else point[end] for point in points] for end in ('low', 'high')]
+        ends = [[point['value'] if point[end] is None else point[end] for point in points] for end in ('patients_low', 'patients_high')]
         style = {'markersize': 5, 'elinewidth': 1.2, 'capsize': 2, 'zorder': 3}
         axes.errorbar(x, value, yerr=np.abs(np.array(ends) - value), fmt=marker, color=colour, label=short(group, limit=24), **style)
         for at, point in zip(x, points, strict=True):
-            axes.plot([at] * len(point['per_seed']), point['per_seed'], '.', color=colour, markersize=3, alpha=0.5)
+            axes.plot([at] * len(point['per_seed']), point['per_seed'], '.', color=colour, markersize=5, alpha=0.5)
         _line(axes, x - shift if on == 'composition' else x / (1 + 2 * shift), value, colour=colour, log=on == 'labels')
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     axes.set_title(panel.title)
@@ -174,8 +174,8 @@ def _axes(axes: Axes, panel: _Panel, groups: Sequence[str], *, on: str) -> None:
 def _limits(points: Sequence[dict[str, Any]], *, lines: int) -> tuple[float, float]:
     """Of the axis that all panels share, with room for that many lines of words below."""
     shown = [point for point in points if point['group'] != GAP]
-    low = min(0.5, *(value for point in shown for value in (point['low'], *point['per_seed']) if value is not None))
-    high = max(min(1.0, point['high'] or point['value']) for point in shown)
+    low = min(0.5, *(value for point in shown for value in (point['patients_low'], *point['per_seed']) if value is not None))
+    high = min(1.0, max(value for point in shown for value in (point['patients_high'], *point['per_seed']) if value is not None))
     span = max(high - low, 0.05)
     return low - span * 0.075 * lines, high + 0.05 * span
 

@@ -3,8 +3,9 @@
 JSON of both (NaN is null): `format`, `study`, `title`, `by`, `group` (the one whose share varies, '' none), `metric`, `level`, `drawn` (the
 phantom drew the images), and
     groups   {target: [{name, n_images, n_patients, n_positive, note}]}; counts are null where one of them could tell a small group
-    points   [{adaptation, method, words, composition, fraction, target, group, value, low, high, per_seed}]; `group` may be 'gap': the
-             varied group minus the mean of the others, or, where none varies, best minus worst
+    points   [{adaptation, method, words, composition, fraction, target, group, value, low, high, per_seed, patients_low, patients_high}];
+             the last two are the interval over patients, the models fixed; `group` may be 'gap': the varied group minus the mean of the
+             others, or, where none varies, best minus worst
     slopes   [{on, adaptation, method, fraction, target, group, value, low, high, p, p_holm, per_seed, seeds, detectable, verdict, blocks,
              sentence}]; `on` 'composition' is per whole, from none of the group to all, `on` 'labels' per doubling of the labels;
              `blocks` is the interval of a regression with seeds as blocks
@@ -86,7 +87,8 @@ def _groups(found: ByGroup, target: str) -> list[dict[str, Any]]:
 
 def _point(point: Point) -> dict[str, Any]:
     numbers = {name: getattr(point.found, name) for name in ('value', 'low', 'high', 'per_seed')}
-    return {name: getattr(point, name) for name in _POINT} | numbers
+    low, high = point.found.of_patients
+    return {name: getattr(point, name) for name in _POINT} | numbers | {'patients_low': low, 'patients_high': high}
 
 
 def _slope(slope: Slope, found: ByGroup) -> dict[str, Any]:

@@ -52,6 +52,12 @@ class Estimate:
         return replace(self, low=min(max(self.low, least), most), high=max(min(self.high, most), least))
 
     @property
+    def of_patients(self) -> tuple[float, float]:
+        """The 95 % interval over patients alone, the trained models fixed."""
+        wide = -ndtri(0.025) * self.se_patients
+        return self.value - wide, self.value + wide
+
+    @property
     def verdict(self) -> str:
         """What the interval says of the direction."""
         return 'rises' if self.low > 0 else 'falls' if self.high < 0 else 'not shown'

@@ -14,6 +14,7 @@ from retfound_jax.report import group_curves, group_section, html
 
 def point(group: str, composition: float, value: float, **more: Any) -> dict[str, Any]:
     shown = {'low': value - 0.05, 'high': value + 0.05, 'per_seed': [value - 0.01, value + 0.01]}
+    shown |= {'patients_low': value - 0.03, 'patients_high': value + 0.03}
     base = {'adaptation': 'probe', 'method': f'{composition}', 'words': f'{composition}', 'composition': composition, 'fraction': 1.0}
     return base | {'target': 'amd', 'group': group, 'value': value} | shown | more
 
