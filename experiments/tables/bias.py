@@ -126,7 +126,6 @@ def _phantom(name: str, *, title: str, planted: bool) -> Study:
         methods=compositions(recipe, on='drawn', by='sex', groups={'F': {'F': 1.0}, 'M': {'M': 1.0}}, images=400),
         adaptations=('probe', 'finetune'),
         fractions=(0.25, 1.0),
-        seeds=(0, 1, 2),
         recipe=dataclasses.replace(recipe, steps=60, optim=dataclasses.replace(recipe.optim, lr=2e-4, warmup_steps=6, layer_decay=0.75)),
         judged=Judged(replicates=500),
         groups=GroupQuestion(by='sex', group='F'),
