@@ -52,12 +52,12 @@ def owner_section(card: Card) -> Section:
     other = card.facts.get('licence') == 'other'
     asked = {key: asks for key, asks in SENTENCES.items() if other or key not in _OF_OTHER_LICENCES or card.facts.get(key)}
     said = [(Cell(asks), Cell(clean(card.facts.get(key)))) for key, asks in asked.items() if card.facts.get(key)]
-    silent = [asks[0].lower() + asks[1:] for key, asks in asked.items() if not card.facts.get(key)]
-    blocks: list[Any] = (
-        [Table(caption='Nobody can compute these', head=('Question', 'Answer'), rows=tuple(said), words=frozenset({1}))] if said else []
-    )
+    silent = [(Cell(asks), Cell('missing', absent=True)) for key, asks in asked.items() if not card.facts.get(key)]
+    shared = {'head': ('Question', 'Answer'), 'words': frozenset({1})}
+    blocks: list[Any] = [Table(caption='Nobody can compute these', rows=tuple(said), **shared)] if said else []
     if silent:
-        blocks.append(Text(f'Missing, since only the owner can say it and has not: {"; ".join(silent)}.', 'absent'))
+        blocks.append(Text(f'{plural(len(silent), "question")} that only the owner can answer, and has not (--facts).', 'absent'))
+        blocks.append(Table(caption='Not answered by the owner', rows=tuple(silent), **shared))
     return Section(id=OWNER_ID, title=OWNER_TITLE, blocks=tuple(blocks))
 
 

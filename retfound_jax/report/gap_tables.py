@@ -9,13 +9,13 @@ from retfound_jax.report.fails import group_words, p_words, target_of
 from retfound_jax.report.group_tables import Gap
 from retfound_jax.report.results import value_cell
 from retfound_jax.report.tables import MACRO, Row, Tables
-from retfound_jax.report.words import by_name, interval, metric_name, nice, number, plural
+from retfound_jax.report.words import by_name, interval, metric_name, nice, number, plural, value_and_bounds
 
 FIRST = ('AUROC', 'sensitivity', 'specificity')  # what does not move with the share of diseased people
 REST = ('AUPRC', 'ECE', 'Brier', 'slope')
 _ROWS = 15
 _LINES = ('slope', 'intercept', 'ECE', 'Brier')
-_HEAD = ('Measure', 'Best', 'Worst', 'Gap', 'By chance', 'p', 'p (Holm)', 'Seen from')
+_HEAD = ('Measure', 'Gap', 'By chance', 'p', 'p (Holm)', 'Seen from')
 _BIASED = (
     'The best minus the worst group is above zero by chance alone, the more so the more and the smaller the groups: it is biased upward. '
     'So it stands beside what is expected where no group differs (patients given to groups by lot), with its 95 % point. '
@@ -42,19 +42,20 @@ def gaps(tables: Tables, *, metrics: tuple[str, ...] = FIRST) -> Table | None:
         caption=f'The widest gap in each column{"" if metrics == FIRST else ", other measures"}, beside what chance alone gives',
         head=('Groups by', *(('Finding',) if several else ()), *_HEAD),
         rows=tuple(_gap(gap, several=several) for gap in rows),
-        words=frozenset(range(1, 5 if several else 4)),
+        words=frozenset({1, 2} if several else {1}),
         note=f'{note} {plural(more, "more gap")} with less evidence in the tables of the run.' if more > 0 else note,
     )
 
 
 def _gap(gap: Gap, *, several: bool) -> tuple[Cell, ...]:
-    shown = interval(gap.gap, gap.low, gap.high, metric=gap.metric)
+    shown, bounds = value_and_bounds(gap.gap, gap.low, gap.high, metric=gap.metric)
     chance = number(gap.by_chance, metric=gap.metric)
     most = f'95 %: {number(gap.by_chance_high, metric=gap.metric)}' if gap.by_chance_high is not None else ''
     target = [Cell(nice(gap.target))] if several else []
     return (
-        *(Cell(by_name(gap.by)), *target, Cell(metric_name(gap.metric)), Cell(nice(gap.best)), Cell(nice(gap.worst)), Cell(shown)),
-        *(Cell(chance, small=most), Cell(_p(gap.p)), Cell(_p(gap.p_holm)), Cell(number(gap.detectable, metric=gap.metric))),
+        *(Cell(by_name(gap.by)), *target, Cell(metric_name(gap.metric), small=f'best {nice(gap.best)}, worst {nice(gap.worst)}')),
+        *(Cell(shown, small=bounds), Cell(chance, small=most)),
+        *(Cell(_p(gap.p)), Cell(_p(gap.p_holm)), Cell(number(gap.detectable, metric=gap.metric))),
     )
 
 

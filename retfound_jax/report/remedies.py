@@ -54,25 +54,24 @@ def table(tables: Tables, remedies: tuple[Remedy, ...]) -> Table | None:
         for approach, (words, gap, cost) in _MEANS.items():
             closed, paid = of.get((by, approach, gap)), of.get((by, approach, cost))
             if closed is not None and paid is not None and closed.gap[0] is not None:
-                names = [Cell(by_name(by)), Cell(words), Cell(_NAMES.get(gap, metric_name(gap)))]
-                rows.append((*names, *_change(closed.gap, gap), Cell(metric_name(cost)), *_change(paid.overall, cost)))
+                closes, costs = _NAMES.get(gap, metric_name(gap)), metric_name(cost)
+                rows.append((Cell(by_name(by), small=words), *_change(closed.gap, gap, closes), *_change(paid.overall, cost, costs)))
     if not rows:
         return None
     what = f', “{nice(target)}”' if len(tables.targets) > 1 else ''
     return Table(
         caption=f'What simple means would change{what}: the gap, and the performance for everybody',
-        head=('Groups by', 'Each group its', 'Gap in', 'Gap', 'Change', 'For everybody', 'Value', 'Change'),
+        head=('Each group its', 'Gap', 'Change', 'For everybody', 'Change'),
         rows=tuple(rows),
-        words=frozenset({1, 2, 5}),
         note='Fitted on validation patients of each group, judged on this split. Where too few were there, the group keeps what all have.',
     )
 
 
-def _change(values: tuple[float | None, ...], metric: str) -> tuple[Cell, Cell]:
+def _change(values: tuple[float | None, ...], metric: str, words: str) -> tuple[Cell, Cell]:
     before, after, change, low, high = values
     name = 'sensitivity' if metric == 'equalised_odds' else metric
     shown, bounds = value_and_bounds(change, low, high, metric=name)
-    return Cell(f'{number(before, metric=name)} → {number(after, metric=name)}'), Cell(shown, small=bounds)
+    return Cell(f'{number(before, metric=name)} → {number(after, metric=name)}', small=words), Cell(shown, small=bounds)
 
 
 def _remedy(row: Mapping[str, Any]) -> Remedy:
