@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from retfound_jax.core.demographics import NOT_A_GROUP
+from retfound_jax.core.demographics import FLOOR, NOT_A_GROUP
 from retfound_jax.report.blocks import Axis, Cell, Heading, Pictures, Section, Span, Table, Text
 from retfound_jax.report.collect import Collected
 from retfound_jax.report.tables import MACRO
@@ -46,7 +46,10 @@ def _referral(table: Uncertainty) -> list[Any]:
     if not table.referral:
         told = 'A single model that states a number says nothing of how sure it is, so no case can be referred for doubt. '
         return [Text(f'{told}Several runs can: `retfound evaluate --ensemble`.', 'absent')]
-    told = [sentence for target, rows in table.referral.items() if (sentence := _bought(target, rows, alone=len(table.referral) == 1))]
+    curves = {target: rows for target, rows in table.referral.items() if rows}
+    if not curves:
+        return [Text(f'Whether doubt tells mistakes from right answers is not measured: fewer than {FLOOR} patients.', 'absent')]
+    told = [sentence for target, rows in curves.items() if (sentence := _bought(target, rows, alone=len(curves) == 1))]
     blocks: list[Any] = [
         Text(
             'A person looks at the cases the model is least sure of; the model answers for the others. Judged by patient, with thresholds '
@@ -55,7 +58,7 @@ def _referral(table: Uncertainty) -> list[Any]:
         )
     ]
     blocks += [Text(sentence, 'lead' if len(told) == 1 else 'plain') for sentence in told[:_CHARTS]]
-    charts = [chart for target in list(table.referral)[:_CHARTS] for chart in _charts(table, target)]
+    charts = [chart for target in list(curves)[:_CHARTS] for chart in _charts(table, target)]
     return [*blocks, Heading('Performance of those who are kept, by the share referred'), Pictures(items=tuple(charts)), _orders(table)]
 
 

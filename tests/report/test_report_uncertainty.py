@@ -115,6 +115,12 @@ def test_an_ensemble_of_numbers_has_a_curve(tmp_path: Path) -> None:
     assert 'disagreement of several models' in said and 'Mean absolute error' in said and 'Mean share wrong' not in said
 
 
+def test_too_few_patients_for_a_curve_are_said_in_red(run: Path) -> None:
+    write_json(run / 'tables' / 'uncertainty_test.json', table_of('single', referral={'referable': []}))
+    first = page.section(found(run)).blocks[0]
+    assert first.tone == 'absent' and 'fewer than 20 patients' in first.words
+
+
 def test_what_is_absent_is_said_in_red_and_what_is_damaged_is_refused(run: Path, tmp_path: Path) -> None:
     (block,) = page.section(found(run, split='external')).blocks
     assert block.tone == 'absent' and 'external' in block.words
