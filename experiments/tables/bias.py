@@ -9,6 +9,12 @@ For each seed five encoders are pretrained, each on as many images, 0, 25, 50, 7
 the same balanced data, frozen with a linear probe and by fine-tuning, and each group's AUROC is laid over the share: its slope, the
 slope of the gap, and the gap over the share of labels. Stratified learning curves: Queiroz et al., arXiv 2408.16154, say that gaps of a
 foundation model of the retina grow where labels are few.
+
+Measured 2026-11-26 on two shared CPU cores (AMD EPYC), linear probe, all labels, slopes from none to all with 95 % intervals over seeds and
+patients. Drawn, five seeds: AUROC of women +.306 (.071 to .541), of men +.016 (-.129 to .161), the lead of women +.290 (.152 to .429);
+nothing planted, three seeds: +.021 (-.443 to .486), +.022 (-.316 to .360) and -.001 (-.159 to .158). ODIR-5K, seeds 0 and 1, 24,064 images
+seen by each encoder: no slope of cataract, myopia or diabetes is shown to differ from 0, by sex or by age, with 25 or 100 % of the labels;
+with seeds as blocks every interval of a lead lies within -.120 and .090. Nor is a gap shown to move with the labels.
 """
 
 from __future__ import annotations
@@ -78,7 +84,7 @@ _AGES = {  # [images] of each band among the training images of ODIR-5K
 
 
 def _odir(name: str, title: str, *, by: str, groups: Mapping[str, Mapping[str, float]], even: ComposeConfig) -> Study:
-    """A masked autoencoder of six blocks at 96 px, as in experiments/odir5k.py but 15 passes over 1,600 images; not yet measured."""
+    """A masked autoencoder of six blocks at 96 px, as in experiments/odir5k.py but 15 passes over 1,600 images."""
     recipe = pretrain_mae.small_cpu(image_size=odir5k.IMAGE_SIZE)
     data = dataclasses.replace(recipe.data, repeat=4)
     recipe = dataclasses.replace(recipe, name=name, data=data, steps=188, epochs=0.0, warmup_epochs=0.0)

@@ -115,7 +115,7 @@ def sentence(slope: Slope, found: ByGroup) -> str:
 
 
 def _gap_words(found: ByGroup) -> str:
-    return f'the lead of {found.varied} over the others' if found.varied else 'the gap of best and worst'
+    return f'the lead of {found.varied}' if found.varied else 'the gap of best and worst'
 
 
 def bias_page(found: ByGroup, study: Study) -> Page:
