@@ -30,8 +30,8 @@ class Point:
     fraction: float
     target: str
     group: str
-    value: float | None
-    low: float | None
+    value: float | None  # mean over the seeds
+    low: float | None  # over patients, the trained models as they are: what few seeds say of other seeds is next to nothing
     high: float | None
 
 
@@ -101,7 +101,7 @@ def table(found: ByGroup, *, targets: frozenset[str]) -> Table | None:
         head=('Group', 'Started from', *(f'{100 * fraction:g}\u202f%' for fraction in fractions)),
         rows=tuple(lines[:_ROWS]),
         words=frozenset({1}),
-        note='Intervals over seeds and patients.' + (f' {more} more rows in the study.' if more > 0 else ''),
+        note='Means over seeds, intervals over patients.' + (f' {more} more rows in the study.' if more > 0 else ''),
     )
 
 
@@ -130,5 +130,6 @@ def _by_group(found: Mapping[str, Any]) -> ByGroup:
 
 def _point(row: Mapping[str, Any]) -> Point:
     words = {name: str(row[name]) for name in ('adaptation', 'method', 'words', 'target', 'group')}
-    numbers = {name: None if row[name] is None else float(row[name]) for name in ('value', 'low', 'high')}
+    read = {'value': row['value'], 'low': row['patients_low'], 'high': row['patients_high']}
+    numbers = {name: None if value is None else float(value) for name, value in read.items()}
     return Point(fraction=float(row['fraction']), **words, **numbers)

@@ -14,6 +14,7 @@ from retfound_jax.core.files import read_json
 from retfound_jax.report import group_curves
 from retfound_jax.report.blocks import Block, Cell, Pictures, Section, Table, Text
 from retfound_jax.report.tables import checked
+from retfound_jax.report.words import joined, plural
 
 MEANS_FORMAT = 'retfound means 1'
 NONE = '–'
@@ -71,11 +72,12 @@ def _slope_table(slopes: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -
     for slope in slopes:
         where = f'{100 * slope["fraction"]:g} %' if on == 'composition' else words.get(slope['method'], slope['method'])
         how = _ADAPTED.get(slope['adaptation'], slope['adaptation'])
-        numbers = (_interval(slope), _p(slope['p_holm']), _number(slope['detectable']))
-        rows.append(tuple(map(Cell, (slope['target'], how, where, slope['group'], *numbers, slope['verdict']))))
-    head = ('target', 'adaptation', second, 'group', 'slope of AUROC (95 % interval)', 'p (Holm)', 'could be seen', 'verdict')
+        first = (Cell(slope['target'], small=how), Cell(where), Cell(slope['group']))
+        numbers = (_interval(slope), Cell(_p(slope['p_holm'])), Cell(_number(slope['detectable'])))
+        rows.append((*first, *numbers, Cell(slope['verdict'])))
+    head = ('target', second, 'group', 'slope of AUROC', 'p (Holm)', 'could be seen', 'verdict')
     note = 'Intervals count the chance of training and of the patients. Could be seen: the smallest true slope found in four of five times.'
-    return Table(caption=f'Slopes {what}', head=head, rows=tuple(rows), words=frozenset({1, 2, 3, 7}), note=note)
+    return Table(caption=f'Slopes {what}', head=head, rows=tuple(rows), words=frozenset({1, 2, 6}), note=note)
 
 
 def _means(told: Mapping[str, Any]) -> Section:
@@ -84,38 +86,41 @@ def _means(told: Mapping[str, Any]) -> Section:
     by_means: dict[str, list[Mapping[str, Any]]] = {}
     for one in told['failing']:
         by_means.setdefault(one['words'], []).append(one)
-    for words, runs in by_means.items():
-        blocks.append(Text(f'{words}: the evaluation names first {"; ".join(map(_named, runs))}.'))
+    blocks += [Text(_named(words, runs)) for words, runs in by_means.items()]
     for metric in dict.fromkeys(one['metric'] for one in told['means']):
         blocks.append(_means_table([one for one in told['means'] if one['metric'] == metric], told, metric=metric))
     return Section(id='means', title='Means against the gap', blocks=tuple(blocks))
 
 
-def _named(run: Mapping[str, Any]) -> str:
-    return f'{run["group"]} ({run["metric"]} {_number(run["value"])} against {_number(run["rest"])}, p {_p(run["p_holm"])})'
+def _named(words: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Which group comes first in how many runs, and in how many of them beyond chance."""
+    told = []
+    for group in dict.fromkeys(run['group'] for run in runs):
+        sure = sum(run['group'] == group and run['p_holm'] is not None and run['p_holm'] < 0.05 for run in runs)
+        told.append(f'{group} in {sum(run["group"] == group for run in runs)} (p < .05 after Holm in {sure})')
+    return f'{words[0].upper()}{words[1:]}: of {plural(len(runs), "run")} the evaluation names first {joined(told)}.'
 
 
 def _means_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], *, metric: str) -> Table:
     cells = []
     for one in rows:
-        groups = (_number(one['by_group'][group]['value']) if group in one['by_group'] else NONE for group in told['groups'])
+        groups = (Cell(_number(one['by_group'][group]['value']) if group in one['by_group'] else NONE) for group in told['groups'])
         numbers = (_estimate(one['overall'], sign=False), _estimate(one['overall_change']), *groups)
         gap = (_estimate(one['gap'], sign=False), _estimate(one['gap_change']))
-        cells.append(tuple(map(Cell, (one['words'], one['stage'], *numbers, one['worst'] or NONE, *gap))))
-    head = ('means', 'when', 'everybody', 'change', *told['groups'], 'worst', 'gap', 'change of the gap')
+        cells.append((Cell(one['words'], small=one['stage']), *numbers, *gap))
+    head = ('means', 'everybody', 'change', *told['groups'], 'gap', 'change of the gap')
     note = 'The gap is best minus worst: never below 0, and above it by chance alone too. Changes are from the plain training, in pairs.'
-    words = frozenset({1, 4 + len(told['groups'])})
-    return Table(caption=f'{_METRICS.get(metric, metric)} of {told["target"]}', head=head, rows=tuple(cells), words=words, note=note)
+    return Table(caption=f'{_METRICS.get(metric, metric)} of {told["target"]}', head=head, rows=tuple(cells), note=note)
 
 
-def _interval(one: Mapping[str, Any], *, sign: bool = True) -> str:
+def _interval(one: Mapping[str, Any], *, sign: bool = True) -> Cell:
     form = '{:+.3f}' if sign else '{:.3f}'
-    value = form.format(one['value'])
-    return value if one['low'] is None else f'{value} ({form.format(one["low"])} to {form.format(one["high"])})'
+    bounds = '' if one['low'] is None else f'({form.format(one["low"])} to {form.format(one["high"])})'
+    return Cell(form.format(one['value']), small=bounds)
 
 
-def _estimate(one: Mapping[str, Any] | None, *, sign: bool = True) -> str:
-    return NONE if one is None or one['value'] is None else _interval(one, sign=sign)
+def _estimate(one: Mapping[str, Any] | None, *, sign: bool = True) -> Cell:
+    return Cell(NONE) if one is None or one['value'] is None else _interval(one, sign=sign)
 
 
 def _number(value: float | None) -> str:

@@ -38,9 +38,9 @@ def build(folder: Path | str, *, command: str = '', notice: str = '') -> str:
       UserError: it holds no table yet, or one is damaged.
     """
     tables = read_study(Path(folder))
-    sections = [_summary(tables, notice=notice)]
+    sections = [_summary(tables, notice=notice), *group_section.sections(Path(folder))]
     sections += [_table_section(table, title='Results' if len(tables) == 1 else nice(table.title)) for table in tables]
-    sections += [*group_section.sections(Path(folder)), _sources(tables), _repeat(command), _words(tables)]
+    sections += [_sources(tables), _repeat(command), _words(tables)]
     title = tables[0].title if len(tables) == 1 else f'A study of {len(tables)} tables'
     return html.render(clean(title), subtitle=_subtitle(tables), sections=tuple(section for section in sections if section.blocks))
 

@@ -283,7 +283,7 @@ def test_what_a_study_says_of_groups_is_told(tmp_path: Path) -> None:
     card = card_runs.task_card(tmp_path, by=('sex',))
     point = {'adaptation': 'probe', 'method': 'mae', 'words': 'MAE', 'composition': None, 'target': 'disease', 'per_seed': []}
     points = [
-        point | {'fraction': f, 'group': group, 'value': f, 'low': f - 0.05, 'high': f + 0.05}
+        point | {'fraction': f, 'group': group, 'value': f, 'patients_low': f - 0.05, 'patients_high': f + 0.05}
         for f in (0.25, 0.75)
         for group in ('F', 'M', 'gap')
     ]
