@@ -181,7 +181,7 @@ def _page(found: ByGroup, study: Study, sheet: Sheet) -> Page:
 
 
 def _counted(group: Mapping[str, Any]) -> tuple[str, ...]:
-    counts = (NONE if group[name] is None else f'{group[name]:,}' for name in ('n_images', 'n_patients', 'n_positive'))
+    counts = ('withheld' if group[name] is None else f'{group[name]:,}' for name in ('n_images', 'n_patients', 'n_positive'))
     return (group['name'], *counts, group['note'])
 
 
