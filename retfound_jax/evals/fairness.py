@@ -97,7 +97,7 @@ def _corrected(part: Fairness) -> Fairness:
     """Holm over all gaps of a level, and over all groups held against the others, which then stand in order."""
     for rows in (part.fairness, part.failing):
         for row, p in zip(rows, holm([row['p'] for row in rows]), strict=True):
-            row['p'], row['p_holm'] = _number(row['p']), _number(p)
+            row['p'], row['p_holm'] = metrics.finite(row['p']), metrics.finite(p)
     return Fairness(
         fairness=part.fairness, equalised_odds=part.equalised_odds, failing=failing.by_evidence(part.failing), power=part.power
     )
@@ -171,12 +171,12 @@ def _gap_row(rows: Grouped, shown: Cells, *, metric: str, null_RG: np.ndarray, w
         'best': names[best],
         'worst': names[worst],
         'gap': found.value,
-        'low': _number(found.low),
-        'high': _number(found.high),
-        'by_chance': _number(null_R.mean()) if len(null_R) else None,
-        'by_chance_high': _number(np.quantile(null_R, 0.95)) if len(null_R) else None,
+        'low': metrics.finite(found.low),
+        'high': metrics.finite(found.high),
+        'by_chance': metrics.finite(null_R.mean()) if len(null_R) else None,
+        'by_chance_high': metrics.finite(np.quantile(null_R, 0.95)) if len(null_R) else None,
         'p': p_value(found.value, null=null_R) if len(null_R) else np.nan,
-        'detectable': _number(detectable(rows, null_RG, metric=metric, kept=np.flatnonzero(kept_G))),
+        'detectable': metrics.finite(detectable(rows, null_RG, metric=metric, kept=np.flatnonzero(kept_G))),
         'note': NOTES.get(metric, ''),
     }
 
@@ -220,9 +220,5 @@ def _odds_rows(rows: Grouped, shown: Cells, *, null: Mapping[str, np.ndarray], w
     return [
         where
         | {'difference': found.value, 'tpr_gap': float(gaps.spread(value[0])), 'fpr_gap': float(gaps.spread(value[1]))}
-        | {'low': _number(found.low), 'high': _number(found.high), 'p': p_value(found.value, null=null_R)}
+        | {'low': metrics.finite(found.low), 'high': metrics.finite(found.high), 'p': p_value(found.value, null=null_R)}
     ]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

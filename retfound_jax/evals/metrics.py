@@ -321,6 +321,11 @@ def _variance(mean_R: np.ndarray, *, square: np.ndarray) -> np.ndarray:
     return np.where(variance_R > 1e-12 * np.maximum(square, 1e-300), variance_R, 0.0)
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON holds it: None where it is NaN or infinite."""
+    return float(value) if np.isfinite(value) else None
+
+
 def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a / b, NaN (quietly) where b is 0."""
     a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))

@@ -115,8 +115,9 @@ def _measured(cases: Cases, kept_M: np.ndarray, *, level: float) -> dict[str, An
     out: dict[str, Any] = {'low': {}, 'high': {}}
     for name, value in point.items():
         interval = percentile_interval(np.concatenate([block[name] for block in blocks]), value=value[0], level=level)
-        out[name] = _number(interval.value)
-        out['low'][name], out['high'][name] = (_number(interval.low), _number(interval.high)) if out[name] is not None else (None, None)
+        out[name] = metrics.finite(interval.value)
+        bounds = (interval.low, interval.high) if out[name] is not None else (np.nan, np.nan)
+        out['low'][name], out['high'][name] = map(metrics.finite, bounds)
     return out
 
 
@@ -162,11 +163,11 @@ def risk_coverage(cases: Cases, *, uncertainty: np.ndarray, level: float = 0.95)
     one_M1 = np.ones((len(loss_M), 1))
     value, best, random = _area(loss_M, uncertainty, one_M1)[0], _best(loss_M), float(loss_M.mean())
     interval = percentile_interval(np.concatenate(blocks), value=value, level=level)
-    merit = _number((random - value) / (random - best)) if random > best else None
+    merit = metrics.finite((random - value) / (random - best)) if random > best else None
     return {
         'value': float(value),
-        'low': _number(interval.low),
-        'high': _number(interval.high),
+        'low': metrics.finite(interval.low),
+        'high': metrics.finite(interval.high),
         'best': float(best),
         'random': random,
         'share_of_best': merit,
@@ -237,7 +238,3 @@ def _referred(referred_M: np.ndarray, mask_M: np.ndarray, *, floor: int, level: 
         p = float(stats.fisher_exact([[yes, inside - yes], [other, outside - other]]).pvalue)
         found |= {'rest': other / outside, 'p': p}
     return found
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -47,7 +47,7 @@ def cell_rows(
             note = f'{note}; ' if note else ''
             valid = len(replicates_R) - interval.dropped
             note += f'interval from {valid} of {len(replicates_R)} replicates, a class was absent in the others'
-        bounds = {'value': interval.value, 'low': _number(interval.low), 'high': _number(interval.high)}
+        bounds = {'value': interval.value, 'low': metrics.finite(interval.low), 'high': metrics.finite(interval.high)}
         if interval.low == interval.high:
             note = note or 'every resample gives this value: the cases are few, or none is misjudged'
         rows.append(row | bounds | {'dropped': interval.dropped, 'note': note})
@@ -78,7 +78,7 @@ def gap_rows(cells: Mapping[str, Cell], *, level: str, by: str, level_of_interva
         totals = {name: _sum(counted[group][name] for group in value) for name in ('n_images', 'n_patients', 'n_positive')}
         rows.append(
             {'level': level, 'by': by, 'group': GAP, 'target': target, 'metric': metric, **totals}
-            | {'value': found.value, 'low': _number(found.low), 'high': _number(found.high), 'dropped': dropped}
+            | {'value': found.value, 'low': metrics.finite(found.low), 'high': metrics.finite(found.high), 'dropped': dropped}
             | {'note': f'best {best}, worst {worst}, of {len(value)} groups'}
         )
     return rows
@@ -154,10 +154,6 @@ def _absent_macro(cell: Cell, *, metric: str) -> str:
     if not used:
         return 'absent: defined for no class'
     return f'mean without {", ".join(missing)}, where it is undefined' if missing else ''
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _sum(values: Any) -> int | None:

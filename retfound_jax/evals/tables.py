@@ -324,5 +324,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | np.ndarray):
         return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
+        return metrics.finite(value)
     return value

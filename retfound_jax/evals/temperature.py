@@ -121,7 +121,7 @@ def table(judged: Predictions, *, validation: Predictions, replicates: int = 200
                 change = bootstrap(
                     lambda w_NR, a=after, b=before: a(w_NR) - b(w_NR), patient=patient_N[rows_N], replicates=replicates, **resampling
                 )
-                entry[f'{name}_change'] = {'value': change.value, 'low': _plain(change.low), 'high': _plain(change.high)}
+                entry[f'{name}_change'] = {'value': change.value, 'low': metrics.finite(change.low), 'high': metrics.finite(change.high)}
         out[target] = entry
     return out
 
@@ -176,7 +176,3 @@ def _ece(label_N: np.ndarray, probability_NC: np.ndarray) -> Callable[[np.ndarra
         return lambda weights: metrics.ece(label_N, score=probability_NC[:, 1], weights=weights)
     right_N = probability_NC.argmax(axis=1) == label_N
     return lambda weights: metrics.ece(right_N, score=probability_NC.max(axis=1), weights=weights)
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from retfound_jax.report.reading import real
+
 _T = TypeVar('_T')
 
 
@@ -150,7 +152,7 @@ def _reliability(entry: Mapping[str, Any]) -> Reliability:
 
 def _threshold(entry: Mapping[str, Any]) -> tuple[float | None, str]:
     chosen = entry['patient']
-    return _number(chosen['value']), str(chosen.get('note') or '')
+    return real(chosen['value']), str(chosen.get('note') or '')
 
 
 def _leaves(found: Mapping[str, Any]) -> list[tuple[tuple[str, str, str], Mapping[str, Any]]]:
@@ -168,8 +170,4 @@ def _words(row: Mapping[str, Any], *names: str) -> dict[str, str]:
 
 
 def _numbers(row: Mapping[str, Any], *names: str) -> dict[str, float | None]:
-    return {name: _number(row.get(name)) for name in names}
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return {name: real(row.get(name)) for name in names}

@@ -10,6 +10,7 @@ from typing import Any
 from retfound_jax.core.files import read_json
 from retfound_jax.report.blocks import Cell, Table
 from retfound_jax.report.fails import target_of
+from retfound_jax.report.reading import real
 from retfound_jax.report.tables import Tables, checked
 from retfound_jax.report.words import by_name, metric_name, nice, number, value_and_bounds
 
@@ -76,9 +77,5 @@ def _change(values: tuple[float | None, ...], metric: str, words: str) -> tuple[
 
 def _remedy(row: Mapping[str, Any]) -> Remedy:
     ends = ('before', 'after', 'change', 'change_low', 'change_high')
-    numbers = {what: tuple(_number(row.get(f'{what}_{end}')) for end in ends) for what in ('overall', 'gap')}
+    numbers = {what: tuple(real(row.get(f'{what}_{end}')) for end in ends) for what in ('overall', 'gap')}
     return Remedy(**{name: str(row[name]) for name in ('by', 'target', 'approach', 'metric')}, **numbers)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

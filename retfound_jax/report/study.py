@@ -10,6 +10,7 @@ from typing import Any
 
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import read_json
+from retfound_jax.report.reading import real
 from retfound_jax.report.tables import checked
 from retfound_jax.report.words import nice
 
@@ -173,13 +174,13 @@ def _table(found: Mapping[str, Any]) -> StudyTable:
 
 def _line(line: Mapping[str, Any]) -> Line:
     row, verdict = line['row'], line['verdict']
-    mean = _number(row['mean'])
+    mean = real(row['mean'])
     names = ('train_on', 'test_on', 'target', 'method', 'adaptation', 'metric')
     return Line(
         **{name: str(row[name]) for name in names},
         fraction=float(row['fraction']),
-        seeds=Number(value=mean, low=_number(row['se_low']), high=_number(row['se_high'])),
-        patients=Number(value=mean, low=_number(row['boot_low']), high=_number(row['boot_high'])),
+        seeds=Number(value=mean, low=real(row['se_low']), high=real(row['se_high'])),
+        patients=Number(value=mean, low=real(row['boot_low']), high=real(row['boot_high'])),
         **{name: int(row[name]) for name in ('n_seeds', 'n_images', 'n_patients')},
         drawn=bool(row['origin']['drawn']),
         verdict=str(verdict['kind']),
@@ -201,7 +202,7 @@ def _printed(one: Mapping[str, Any] | None) -> Printed | None:
 def _against(one: Mapping[str, Any] | None) -> Against | None:
     if one is None:
         return None
-    return Against(reference=str(one['reference']), difference=_interval(one, 'difference'), p=_number(one['holm']))
+    return Against(reference=str(one['reference']), difference=_interval(one, 'difference'), p=real(one['holm']))
 
 
 def _needed(one: Mapping[str, Any]) -> Needed:
@@ -212,11 +213,7 @@ def _needed(one: Mapping[str, Any]) -> Needed:
 
 
 def _interval(one: Mapping[str, Any], name: str) -> Number:
-    return Number(value=_number(one[name]), low=_number(one['low']), high=_number(one['high']))
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)  # 'inf' is a float too
+    return Number(value=real(one[name]), low=real(one['low']), high=real(one['high']))
 
 
 def _texts(values: Iterable[Any]) -> tuple[str, ...]:

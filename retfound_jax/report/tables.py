@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from retfound_jax.core.errors import UserError
 from retfound_jax.core.files import read_json
 from retfound_jax.report.group_tables import Between, read_between
+from retfound_jax.report.reading import real
 
 MACRO = 'macro'
 MISSING = 'missing'
@@ -182,7 +183,7 @@ def _tables(found: Any, *, name: str) -> Tables:
 
 
 def _row(row: Mapping[str, Any]) -> Row:
-    numbers = {name: _number(row[name]) for name in ('value', 'low', 'high')}
+    numbers = {name: real(row[name]) for name in ('value', 'low', 'high')}
     counts = {name: None if row[name] is None else int(row[name]) for name in ('n_images', 'n_patients')}
     text = {name: str(row[name]) for name in ('level', 'by', 'group', 'target', 'metric', 'note')}
     positive = row.get('n_positive')
@@ -205,7 +206,7 @@ def _roc(entry: Mapping[str, Any]) -> Roc:
     curve = {name: _floats(entry[name]) for name in ('fpr', 'tpr')} | band
     if len({len(values) for values in curve.values() if values}) > 1:
         raise ValueError('a ROC curve has columns of different length')
-    return Roc(**curve, **{name: _number(entry.get(name)) for name in ('auroc', 'auroc_low', 'auroc_high')})
+    return Roc(**curve, **{name: real(entry.get(name)) for name in ('auroc', 'auroc_low', 'auroc_high')})
 
 
 def _calibration(entry: Mapping[str, Any]) -> Calibration:
@@ -214,8 +215,8 @@ def _calibration(entry: Mapping[str, Any]) -> Calibration:
         stated=_floats(one['mean_score'] for one in bins),
         observed=_floats(one['fraction_positive'] for one in bins),
         n=tuple(int(one['n']) for one in bins),
-        ece=_number(entry.get('ECE')),
-        brier=_number(entry.get('Brier')),
+        ece=real(entry.get('ECE')),
+        brier=real(entry.get('Brier')),
     )
 
 
@@ -233,7 +234,3 @@ def _confusions(entry: Mapping[str, Any]) -> tuple[Confusion, ...]:
 
 def _floats(values: Any) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retfound_jax.core.files import read_json
+from retfound_jax.report.reading import real
 from retfound_jax.report.tables import checked
 
 METRICS = ('AUROC', 'sensitivity', 'specificity', 'accuracy')
@@ -164,40 +165,40 @@ def _uncertainty(found: Any) -> Uncertainty:
 
 
 def _bounded(entry: Mapping[str, Any], name: str = 'value') -> Bounded:
-    return Bounded(value=_number(entry[name]), low=_number(entry['low']), high=_number(entry['high']))
+    return Bounded(value=real(entry[name]), low=real(entry['low']), high=real(entry['high']))
 
 
 def _temperature(entry: Mapping[str, Any]) -> Temperature:
     names = [name.removesuffix('_before') for name in entry if name.endswith('_before')]
     return Temperature(
-        value=_number(entry['T']),
-        before={name: _number(entry[f'{name}_before']) for name in names},
-        after={name: _number(entry[f'{name}_after']) for name in names},
+        value=real(entry['T']),
+        before={name: real(entry[f'{name}_before']) for name in names},
+        after={name: real(entry[f'{name}_after']) for name in names},
         change={name: _bounded(entry[f'{name}_change']) for name in names if f'{name}_change' in entry},
         note=str(entry['note']),
     )
 
 
 def _covered(row: Mapping[str, Any]) -> Covered:
-    low, high = _number(row['expected_low']), _number(row['expected_high'])
+    low, high = real(row['expected_low']), real(row['expected_high'])
     return Covered(
         coverage=_bounded(row, 'coverage'),
         expected=None if low is None or high is None else (low, high),
         alpha=float(row['alpha']),
         n=_count(row['n']),
-        **{name: _number(row[name]) for name in ('mean_size', 'empty', 'both', 'p_holm')},
+        **{name: real(row[name]) for name in ('mean_size', 'empty', 'both', 'p_holm')},
         **{name: str(row[name]) for name in ('level', 'target', 'method', 'kind', 'by', 'group', 'note')},
     )
 
 
 def _kept(row: Mapping[str, Any]) -> Kept:
     names = [name for name in row['low'] if name in row]
-    metrics = {name: Bounded(value=_number(row[name]), low=_number(row['low'][name]), high=_number(row['high'][name])) for name in names}
+    metrics = {name: Bounded(value=real(row[name]), low=real(row['low'][name]), high=real(row['high'][name])) for name in names}
     return Kept(referred=float(row['referred']), n=int(row['kept_n']), metrics=metrics)
 
 
 def _order(entry: Mapping[str, Any]) -> Order:
-    best, random, merit = (_number(entry[name]) for name in ('best', 'random', 'share_of_best'))
+    best, random, merit = (real(entry[name]) for name in ('best', 'random', 'share_of_best'))
     return Order(area=_bounded(entry), best=best, random=random, merit=merit)
 
 
@@ -205,8 +206,8 @@ def _share(row: Mapping[str, Any], name: str) -> Share:
     return Share(
         share=_bounded(row, name),
         n=_count(row['n']),
-        rest=_number(row.get('rest')),
-        p_holm=_number(row.get('p_holm')),
+        rest=real(row.get('rest')),
+        p_holm=real(row.get('p_holm')),
         method=str(row.get('method', '')),
         **{word: str(row[word]) for word in ('by', 'group', 'note')},
     )
@@ -215,10 +216,6 @@ def _share(row: Mapping[str, Any], name: str) -> Share:
 def _strange(entry: Mapping[str, Any]) -> Strange:
     rows = tuple(_share(row, 'flagged') for row in entry['rows'])
     return Strange(false_alarm=float(entry['false_alarm']), n_train=int(entry['n_train']), rows=rows)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def _count(value: Any) -> int | None:

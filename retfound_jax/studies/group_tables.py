@@ -26,7 +26,7 @@ from retfound_jax.core.suppression import note
 from retfound_jax.studies import render
 from retfound_jax.studies.by_group import GAP, METRIC, ByGroup, Point, Slope
 from retfound_jax.studies.grid import Study
-from retfound_jax.studies.sheets import NONE, Page, Sheet
+from retfound_jax.studies.sheets import NONE, Page, Sheet, thousandths
 
 FORMAT = 'retfound by group 1'
 ADAPTED = {'finetune': 'fine-tuned', 'probe': 'linear probe', 'knn': 'nearest neighbours', 'green_probe': "RETFound-Green's probe"}
@@ -125,7 +125,7 @@ def bias_page(found: ByGroup, study: Study) -> Page:
     rows = []
     for slope in (one for one in found.slopes if one.on == 'composition'):
         here = [point for point in found.points if _at(point) == _at(slope)]
-        values = [next((_number(point.found.value) for point in here if point.composition == share), NONE) for share in shares]
+        values = [next((thousandths(point.found.value) for point in here if point.composition == share), NONE) for share in shares]
         first = (slope.target, ADAPTED[slope.adaptation], _share(slope.fraction), _name(slope.group, found))
         rows.append((*first, *values, *_tail(slope)))
     caption = f'AUROC by the share of {found.varied} in the pretraining, and its slope from none to all'
@@ -145,7 +145,7 @@ def learning_page(found: ByGroup, study: Study) -> Page:
 
         here = {point.fraction: point.found.value for point in found.points if same(point)}
         first = (slope.target, ADAPTED[slope.adaptation], words[slope.method], _name(slope.group, found))
-        rows.append((*first, *(_number(here.get(share, math.nan)) for share in shares), *_tail(slope)))
+        rows.append((*first, *(thousandths(here.get(share, math.nan)) for share in shares), *_tail(slope)))
     caption = 'AUROC by the share of the labels, and its slope for each doubling of them'
     return _page(found, study, Sheet(caption=caption, head=head, rows=tuple(rows), numbers=frozenset(range(4, len(head) - 1))))
 
@@ -156,7 +156,7 @@ _TAIL = ('slope', '95 % interval', 'seeds as blocks', 'p', 'p (Holm)', 'could be
 def _tail(slope: Slope) -> tuple[str, ...]:
     one = slope.found
     intervals = (f'{low:+.3f} to {high:+.3f}' if math.isfinite(low) else NONE for low, high in ((one.low, one.high), one.blocks))
-    return (f'{one.value:+.3f}', *intervals, _p(one.p), _p(slope.p_holm), _number(one.detectable), str(len(slope.seeds)), one.verdict)
+    return (f'{one.value:+.3f}', *intervals, _p(one.p), _p(slope.p_holm), thousandths(one.detectable), str(len(slope.seeds)), one.verdict)
 
 
 def _page(found: ByGroup, study: Study, sheet: Sheet) -> Page:
@@ -195,10 +195,6 @@ def _name(group: str, found: ByGroup) -> str:
 
 def _share(share: float) -> str:
     return f'{100 * share:g} %'
-
-
-def _number(value: float) -> str:
-    return f'{value:.3f}' if math.isfinite(value) else NONE
 
 
 def _p(value: float) -> str:

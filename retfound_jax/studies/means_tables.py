@@ -18,7 +18,7 @@ from retfound_jax.evals.mitigation import LEVEL, ODDS
 from retfound_jax.studies import render
 from retfound_jax.studies.grid import Study
 from retfound_jax.studies.means import AFTER, Means
-from retfound_jax.studies.sheets import NONE, Page, Sheet
+from retfound_jax.studies.sheets import NONE, Page, Sheet, thousandths
 from retfound_jax.studies.slopes import Estimate
 
 FORMAT = 'retfound means 1'
@@ -96,7 +96,7 @@ def page_of(found: Means, study: Study) -> Page:
         caption=f'Whom an evaluation by {found.by} names first',
         head=('means', 'seed', 'group', 'metric', 'there', 'elsewhere', 'p (Holm)'),
         rows=tuple(
-            (words[one.means], str(one.seed), one.group, one.metric, _number(one.value), _number(one.rest), _number(one.p_holm))
+            (words[one.means], str(one.seed), one.group, one.metric, thousandths(one.value), thousandths(one.rest), thousandths(one.p_holm))
             for one in found.failing
         ),
         numbers=frozenset({1, 4, 5, 6}),
@@ -119,7 +119,7 @@ def _sheet(found: Means, metric: str, words: Mapping[str, str]) -> Sheet:
     head = ('means', 'when', 'everybody', 'change', *found.groups, 'worst', 'gap', 'change of the gap')
     rows = []
     for one in (change for change in found.changes if change.metric == metric):
-        groups = (_number(one.by_group[group].value) if group in one.by_group else NONE for group in found.groups)
+        groups = (thousandths(one.by_group[group].value) if group in one.by_group else NONE for group in found.groups)
         first = (words.get(one.means, one.means), one.stage, _with(one.overall), _with(one.overall_change, sign=True))
         rows.append((*first, *groups, one.worst or NONE, _with(one.gap), _with(one.gap_change, sign=True)))
     numbers = frozenset(range(2, len(head))) - {4 + len(found.groups)}
@@ -155,10 +155,6 @@ def _with(one: Estimate | None, *, sign: bool = False) -> str:
         return NONE
     value, low, high = (f'{number:+.3f}' if sign else f'{number:.3f}' for number in (one.value, one.low, one.high))
     return f'{value} ({low} to {high})' if math.isfinite(one.low) else value
-
-
-def _number(value: float) -> str:
-    return f'{value:.3f}' if math.isfinite(value) else NONE
 
 
 def _finite(value: float) -> float | None:

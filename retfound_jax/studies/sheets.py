@@ -253,6 +253,11 @@ def number(value: float, *, sign: bool = False) -> str:
     return text.replace('-', '−')
 
 
+def thousandths(value: float) -> str:
+    """Three decimals and a plain minus, as the tables by group print numbers."""
+    return f'{value:.3f}' if math.isfinite(value) else NONE
+
+
 def _p(value: float) -> str:
     if not math.isfinite(value):
         return NONE
